@@ -1,0 +1,93 @@
+"""The seam between the scheduler and everything that can run a job.
+
+A backend has two abstract methods, both on batches: ``launch`` and ``kill``.  What became of an
+attempt comes back through one callback, in batches too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tasks.events import JobEnd
+from tasks.run_context import RunContext
+from tasks.spec import JobRecord
+from tasks.status import Cause, JobStatus
+
+NO_RESOURCES: Mapping[str, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One attempt of one job, ready to start."""
+
+    number: int
+    """The job's number in its run, from 1: the handle that ``kill`` and completions use."""
+    job: JobRecord
+    attempt: int
+    resources: Mapping[str, tuple[str, ...]] = NO_RESOURCES
+    """The ids that were handed to this attempt, for each resource it asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How one attempt ended.
+
+    ``cause`` is ``None`` for PASSED, and for KILLED where it was ``kill`` that ended the attempt:
+    who asked for that knows why.
+    """
+
+    number: int
+    attempt: int
+    status: JobStatus
+    end: JobEnd
+    cause: Cause | None = None
+    ended_at: float | None = None
+    """Seconds since the epoch; ``None`` means: when the completion arrived."""
+
+
+Completed = Callable[[Sequence[Completion]], None]
+
+
+class Backend(ABC):
+    """Runs attempts of jobs somewhere.
+
+    Life: ``start`` once, then ``launch`` and ``kill`` from one thread, then ``close``, which
+    returns when nothing that the backend launched is alive.  Completions may arrive from any
+    thread, also during ``launch``.  Each launched attempt completes exactly once, whatever
+    happens to it: an error of one launch is that job's ``launch_error``, never an exception.
+    """
+
+    name: ClassVar[str]
+    supports_interactive: ClassVar[bool] = False
+
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+
+    def check(self, job: JobRecord) -> list[str]:  # noqa: ARG002 - for subclasses
+        """Return why this backend cannot run the job as it is specified; nothing if it can."""
+        if job.interactive and not self.supports_interactive:
+            return [f'backend "{self.name}" cannot run interactive jobs; use "local"']
+        return []
+
+    def start(self, completed: Completed) -> None:
+        """Make ready; ``completed`` receives every completion from now on."""
+        self._completed = completed
+
+    @abstractmethod
+    def launch(self, launches: Sequence[Launch]) -> None:
+        """Start these attempts; never blocks for long, never raises for a single job."""
+
+    @abstractmethod
+    def kill(self, numbers: Sequence[int], grace_s: float | None = None) -> None:
+        """End the whole process trees of these jobs.
+
+        ``grace_s`` between SIGTERM and SIGKILL; ``None``: each job's own.  Returns at once; each
+        job completes when none of its processes is left.  A number that is not running is
+        ignored; a second call may only shorten the grace.
+        """
+
+    def close(self) -> None:
+        """Kill what still runs, wait until it is gone, let go of everything.  Idempotent."""

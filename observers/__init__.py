@@ -1,0 +1,1 @@
+"""Who watches: the journal, status links, progress, the Prefect reporter."""
