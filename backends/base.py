@@ -66,7 +66,7 @@ class Backend(ABC):
     def __init__(self, context: RunContext) -> None:
         self.context = context
 
-    def check(self, job: JobRecord) -> list[str]:  # noqa: ARG002 - for subclasses
+    def check(self, job: JobRecord) -> list[str]:
         """Return why this backend cannot run the job as it is specified; nothing if it can."""
         if job.interactive and not self.supports_interactive:
             return [f'backend "{self.name}" cannot run interactive jobs; use "local"']
@@ -89,5 +89,5 @@ class Backend(ABC):
         ignored; a second call may only shorten the grace.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - a backend that holds nothing need not override
         """Kill what still runs, wait until it is gone, let go of everything.  Idempotent."""
