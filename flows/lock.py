@@ -126,7 +126,8 @@ class NameLock:
                 if waiting is not None and not told:
                     waiting(holder)
                     told = True
-                wait_for_end(holder.driver, timeout_s=60.0)
+                # Looked at again now and then: a process that lives on may have let go.
+                wait_for_end(holder.driver, timeout_s=1.0)
 
     def update(self, holder: Holder) -> None:
         """Replace what the lock says of its holder, for example when the keeper is up."""

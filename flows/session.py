@@ -1,0 +1,323 @@
+"""One run from its lock to its results: the only place where the rooms are wired together."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from backends.registry import load_backend
+from backends.scheduler import Limits, Scheduler
+from observers.job_list import JobList
+from observers.results import write_results
+from observers.status_links import StatusLinks
+from tasks.environment_file import write_environment_file
+
+from backends.base import Backend
+from flows.control import ControlServer
+from flows.lock import Holder, NameLock, keeper_of, new_holder
+from flows.places import socket_path
+from flows.run_directory import RunFile, create_run_directory
+from flows.run_settings import RunSettings
+from flows.run_summary import RunSummary
+from flows.settle import end_dead_run, wait_for_keeper
+from flows.versions import git_state, versions
+from observers.base import Observer
+from observers.dispatch import Observers
+from observers.journal import Journal
+from tasks.clock import SystemClock
+from tasks.errors import InputError, StateError
+from tasks.events import RunEnded, RunStarted
+from tasks.process_identity import ProcessIdentity
+from tasks.run_context import RunContext, new_run_number
+from tasks.spec import JobRecord
+from tasks.status import CauseKind, RunStatus
+
+_log = logging.getLogger("holdfast.session")
+
+
+class RunSession:
+    """A run: its directory, lock, backends, scheduler, observers and control socket.
+
+    Life: ``start``, then ``add`` and ``finish`` in any order from any thread, ``wait`` for the
+    end, ``close`` in any case (``wait`` closes too).  ``cancel`` may come at any time from any
+    thread.  Whatever is raised in between, after ``close`` no process of the run is alive and
+    links, journal, ``run.json`` and ``results.json`` tell what happened.
+
+    ``observers`` join the built-in ones; with ``builtin_observers=False`` they replace all but
+    the journal and the list of jobs, without which a run could not be told from disk.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        *,
+        observers: Sequence[Observer] = (),
+        builtin_observers: bool = True,
+        flow_run_id: str | None = None,
+        resumed_from: str | None = None,
+    ) -> None:
+        self.settings = settings
+        self._given_observers = tuple(observers)
+        self._builtin_observers = builtin_observers
+        self._flow_run_id = flow_run_id
+        self._resumed_from = resumed_from
+        self._clock = SystemClock()
+        self._lock = NameLock(settings.name)
+        self._backends: dict[str, Backend] = {}
+        self._ended = threading.Event()
+        self._closing = threading.Lock()
+        self._summary: RunSummary | None = None
+        self._stopped_by = ""
+        self._error = ""
+        self._started = 0.0
+        self._control: ControlServer | None = None
+        self._thread: threading.Thread | None = None
+
+    # -- the start -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take the name's lock, make the run directory, start the keeper and the scheduler.
+
+        Raises ``BusyError`` where another run holds the name, ``InputError`` for an unknown
+        backend, ``OSError`` where the run directory cannot be written; then nothing is left.
+        """
+        self._lock.take(
+            self._claim,
+            dead=end_dead_run,
+            wait_for_keeper=wait_for_keeper,
+            wait=self.settings.wait,
+            waiting=lambda holder: _log.warning("waiting for run %s to end", holder.run),
+        )
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _claim(self) -> Holder:
+        self._started = self._clock.time()
+        self.directory = create_run_directory(self.settings.runs, self.settings.name)
+        self.run = self.directory.name
+        self._file = RunFile(
+            run=self.run,
+            name=self.settings.name,
+            started_at=self._started,
+            flow_run_id=self._flow_run_id,
+            parameters=self.settings.parameters,
+            resumed_from=self._resumed_from,
+            versions=versions(),
+            driver=ProcessIdentity.of_this_process().to_json(),
+            number=new_run_number(),
+        )
+        self._file.write(self.directory)
+        return new_holder(self.run, self.directory)
+
+    def _open(self) -> None:
+        self.context = self._new_context()
+        write_environment_file(self.directory / "env.txt", self.context.environment)
+        (self.directory / "jobs").mkdir()
+        self.observers = Observers(self._all_observers(), clock=self._clock)
+        self._scheduler = Scheduler(
+            self._backends,
+            self.settings.backend,
+            self.observers,
+            limits=Limits(
+                max_parallel=self.settings.max_parallel,
+                backends=self.settings.backend_limits,
+                resources=self.settings.resources,
+            ),
+            fail_fast=self.settings.fail_fast,
+            clock=self._clock,
+        )
+        try:
+            self._start_backend(self.settings.backend)
+            self._control = ControlServer(
+                socket_path(self._file.number, "driver"), self._answer_request
+            )
+            self._file = replace(
+                self._file,
+                status=RunStatus.RUNNING,
+                socket=str(self._control.path),
+                git=git_state(self.settings.cwd),
+            )
+            self._file.write(self.directory)
+            self.observers.run_started(RunStarted(self._started, self._file.to_json()))
+            self._thread = threading.Thread(
+                target=self._schedule, name="holdfast-scheduler", daemon=True
+            )
+            self._thread.start()
+        except BaseException as error:
+            self._error = self._error or f"{type(error).__name__}: {error}"
+            self.close()
+            raise
+
+    def _new_context(self) -> RunContext:
+        import sys
+
+        return RunContext(
+            run=self.run,
+            directory=self.directory,
+            number=self._file.number,
+            cwd=self.settings.cwd,
+            grace_s=self.settings.grace_s,
+            on_crash=self.settings.on_crash,
+            adopt_within_s=self.settings.adopt_within_s,
+            settle_command=(
+                *(sys.executable, "-m", "flows.run", "settle", self.run),
+                *("--runs", str(self.directory.parent)),
+            ),
+        )
+
+    def _all_observers(self) -> list[Observer]:
+        # The journal comes first: what others do stands on what it has written.
+        chosen: list[Observer] = [Journal(self.directory), JobList(self.directory)]
+        if self._builtin_observers:
+            chosen.append(StatusLinks(self.directory))
+        return [*chosen, *self._given_observers]
+
+    def _start_backend(self, name: str) -> None:
+        if name in self._backends:
+            return
+        backend = load_backend(name)(self.context)
+        self._scheduler.add_backend(name, backend)
+        keeper = keeper_of(self.directory)
+        if keeper is not None:
+            holder = replace(new_holder(self.run, self.directory), keeper=keeper)
+            self._lock.update(holder)
+
+    # -- while it runs ---------------------------------------------------------------------
+
+    def add(self, jobs: Sequence[JobRecord], *, passed: Collection[str] = ()) -> None:
+        """Add jobs; they may need each other and any job added before.
+
+        Jobs whose ids are in ``passed`` are spared: they end as passed without running.
+        Raises ``InputError`` with every problem found; then none of the jobs was added.
+        """
+        for name in {job.backend for job in jobs if job.backend is not None}:
+            self._start_backend(name)
+        self._scheduler.add(jobs, passed=passed)
+
+    def finish(self) -> None:
+        """No job will be added any more: the run ends when all its jobs have ended."""
+        self._scheduler.finish()
+
+    def cancel(self, by: str, reason: str, *, grace_s: float | None = None) -> None:
+        """End every job and then the run; returns at once.
+
+        ``by`` is a signal's name or whoever asked.  A second call may shorten the grace.
+        """
+        self._stopped_by = self._stopped_by or by
+        self._scheduler.kill_all(by=by, reason=reason, grace_s=grace_s, kind=CauseKind.CANCELLED)
+
+    def stop_by_signal(self, signal_name: str, again: bool) -> None:
+        """Cancel for a signal: gracefully for the first, at once when it came again."""
+        if again:
+            self.cancel(signal_name, f"{signal_name} came again: killing at once", grace_s=0.0)
+        else:
+            self.cancel(signal_name, f"stopped by {signal_name}")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every job has ended and none can be added any more."""
+        return self._ended.is_set()
+
+    def wait(self, timeout_s: float | None = None) -> RunSummary:
+        """Wait for the end of the run, close it and return what became of it.
+
+        Raises ``TimeoutError`` if it takes longer.  What a signal handler raises here leaves the
+        run as it is; ``close`` then ends it.
+        """
+        if not self._ended.wait(timeout_s):
+            raise TimeoutError(f"run {self.run} is still going on")
+        return self.close()
+
+    def _schedule(self) -> None:
+        try:
+            self._scheduler.run()
+        except BaseException as error:  # noqa: BLE001 - it ends the run, which must be told
+            _log.exception("the scheduler failed; the run is ended")
+            self._error = f"{type(error).__name__}: {error}"
+        finally:
+            self._ended.set()
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def close(self) -> RunSummary:
+        """End the run: kill what still runs, write what is to be known, release the lock.
+
+        Idempotent and thread-safe; returns the same summary each time.
+        """
+        with self._closing:
+            if self._summary is None:
+                self._summary = self._close()
+        return self._summary
+
+    def _close(self) -> RunSummary:
+        if self._thread is not None and not self._ended.is_set():
+            self.cancel(self._stopped_by or "flow", "the flow ended before its jobs did")
+            self._scheduler.finish()
+            self._thread.join()
+        self._do("ending the backends", self._close_backends)
+        counts = self._scheduler.counts()
+        status = self._status(counts)
+        ended_at = self._clock.time()
+        self.observers.run_ended(RunEnded(ended_at, status, counts))
+        self._do("writing the results", lambda: write_results(self.directory))
+        self._file = self._file.ended(status, counts, ended_at)
+        self._do("writing run.json", lambda: self._file.write(self.directory))
+        if self._control is not None:
+            self._do("closing the control socket", self._control.close)
+        self.observers.close()
+        self._do("releasing the lock", self._lock.release)
+        return RunSummary(
+            run=self.run,
+            directory=self.directory,
+            status=status,
+            counts=counts,
+            duration_s=ended_at - self._started,
+            stopped_by=self._stopped_by,
+            error=self._error,
+            failed_observers=dict(self.observers.failed),
+        )
+
+    def _close_backends(self) -> None:
+        for backend in self._backends.values():
+            backend.close()
+
+    def _do(self, what: str, action: Callable[[], object]) -> None:
+        """One step of the end: the next ones happen whatever becomes of it."""
+        try:
+            action()
+        except Exception as error:
+            _log.exception("%s failed", what)
+            self._error = self._error or f"{what} failed: {error}"
+
+    def _status(self, counts: Mapping[str, int]) -> RunStatus:
+        if self._error:
+            return RunStatus.CRASHED
+        if self._stopped_by and counts.get("cancelled", counts.get("killed", 0)):
+            return RunStatus.CANCELLED
+        if counts.get("failed", 0) or counts.get("killed", 0):
+            return RunStatus.FAILED
+        return RunStatus.COMPLETED
+
+    # -- requests from other terminals -----------------------------------------------------
+
+    def _answer_request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        operation = request.get("op")
+        if operation == "status":
+            return {"run": self.run, "counts": self._scheduler.counts()}
+        if operation == "cancel":
+            return self._answer_cancel(request)
+        raise InputError([f'unknown request "{operation}"; this run knows "status" and "cancel"'])
+
+    def _answer_cancel(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.is_over:
+            raise StateError(f"run {self.run} has ended")
+        grace = request.get("grace_s")
+        by = str(request.get("by", "cancel"))[:200]
+        self.cancel(by, f"cancelled by {by}", grace_s=None if grace is None else float(grace))
+        return {"run": self.run, "counts": self._scheduler.counts()}
