@@ -66,7 +66,7 @@ def keeper_of(directory: Path) -> ProcessIdentity | None:
     """Return the keeper that a run directory names, dead or alive; ``None`` without one."""
     try:
         return ProcessIdentity.from_json(json.loads((directory / ".keeper.json").read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -90,7 +90,7 @@ class NameLock:
         """Return what the lock file says; ``None`` where there is none or it is unreadable."""
         try:
             return Holder.from_json(json.loads(self._path.read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def take(

@@ -108,7 +108,7 @@ class RunFile:
         """Return the contents of the directory's ``run.json``; ``None`` if it is no run."""
         try:
             return cls.from_json(json.loads((directory / "run.json").read_bytes()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def ended(self, status: RunStatus, counts: Mapping[str, int], at: float) -> RunFile:

@@ -97,6 +97,23 @@ class RunSession:
             self._lock.release()
             raise
 
+    def check(self, jobs: Sequence[JobRecord]) -> None:
+        """Raise ``InputError`` with everything that would keep these jobs from being added.
+
+        For use before ``start``: bad input leaves no run behind.
+        """
+        problems: list[str] = []
+        backends: dict[str, type[Backend]] = {}
+        for name in {self.settings.backend, *(job.backend for job in jobs if job.backend)}:
+            try:
+                backends[name] = load_backend(name)
+            except InputError as error:
+                problems += error.problems
+        if not problems:
+            problems = self._limits.problems(jobs)
+        if problems:
+            raise InputError(problems)
+
     def _claim(self) -> Holder:
         self._started = self._clock.time()
         self.directory = create_run_directory(self.settings.runs, self.settings.name)
