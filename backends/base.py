@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 from tasks.events import JobEnd
@@ -16,7 +17,7 @@ from tasks.run_context import RunContext
 from tasks.spec import JobRecord
 from tasks.status import Cause, JobStatus
 
-NO_RESOURCES: Mapping[str, tuple[str, ...]] = {}
+NO_RESOURCES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Launch:
     """The job's number in its run, from 1: the handle that ``kill`` and completions use."""
     job: JobRecord
     attempt: int
-    resources: Mapping[str, tuple[str, ...]] = NO_RESOURCES
+    resources: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NO_RESOURCES)
     """The ids that were handed to this attempt, for each resource it asked for."""
 
 
