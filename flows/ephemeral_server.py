@@ -65,7 +65,7 @@ class EphemeralServer:
                     "see why: prefect server start; or run without: --offline"
                 )
             with contextlib.suppress(OSError, urllib.error.URLError):
-                urllib.request.urlopen(f"{self.api_url}/health", timeout=5).close()
+                urllib.request.urlopen(f"{self.api_url}/health", timeout=5).close()  # noqa: S310
                 return
             time.sleep(_LOOK_EVERY_S)
         raise ServerError(f"no Prefect server within {_UP_TIMEOUT_S:.0f} s; try --offline")

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tasks.dag_file import JobGraph
+
 from flows.run_settings import RunSettings, default_parallelism
 from flows.run_summary import RunSummary
 from flows.session import RunSession
 from flows.stop_signals import StopSignals
 from observers.base import Observer
-from tasks.dag_file import JobGraph
 from tasks.spec import JobRecord
 
 

@@ -10,9 +10,6 @@ from typing import Any
 
 from backends.registry import load_backend
 from backends.scheduler import Limits, Scheduler
-from observers.job_list import JobList
-from observers.results import write_results
-from observers.status_links import StatusLinks
 from tasks.environment_file import write_environment_file
 
 from backends.base import Backend
@@ -26,7 +23,10 @@ from flows.settle import end_dead_run, wait_for_keeper
 from flows.versions import git_state, versions
 from observers.base import Observer
 from observers.dispatch import Observers
+from observers.job_list import JobList
 from observers.journal import Journal
+from observers.results import write_results
+from observers.status_links import StatusLinks
 from tasks.clock import SystemClock
 from tasks.errors import InputError, StateError
 from tasks.events import RunEnded, RunStarted
@@ -308,7 +308,7 @@ class RunSession:
         """One step of the end: the next ones happen whatever becomes of it."""
         try:
             action()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             _log.exception("%s failed", what)
             self._error = self._error or f"{what} failed: {error}"
 

@@ -9,22 +9,28 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from backends.process_tree import sweep_run
+from backends.keeper.spool import read_completions
 from filelock import FileLock
-from observers.results import write_results
-from observers.status_links import StatusLinks
 
+from backends.base import Completion
+from backends.process_tree import sweep_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
+from observers.job_list import read_job_list
+from observers.journal import Journal
 from observers.journal_reader import read_journal
+from observers.results import count_jobs, write_results
+from observers.status_links import StatusLinks
 from tasks.errors import StateError
-from tasks.events import RunEnded
+from tasks.events import JobChanged, JobEnd, RunEnded, from_iso_utc
 from tasks.process_identity import ProcessIdentity, wait_for_end
-from tasks.status import JobStatus, RunStatus
+from tasks.spec import JobRecord
+from tasks.status import Cause, CauseKind, JobStatus, RunStatus
 
 _log = logging.getLogger("holdfast.settle")
 
@@ -63,7 +69,7 @@ def end_dead_run(holder: Holder) -> None:
     """End and settle what a dead holder left; never raises: it must not block a new start."""
     try:
         settle(holder.directory)
-    except Exception:
+    except Exception:  # noqa: BLE001
         _log.exception("run %s could not be settled", holder.run)
 
 
@@ -93,17 +99,15 @@ def settle(directory: Path) -> RunStatus:
 def _settle(directory: Path, file: RunFile) -> RunStatus:
     """Write the missing ends, then links, results and run.json."""
     past = _replay(directory)
-    if past.ended is not None:
-        status, counts, at = past.ended
-    else:
-        at = time.time()
-        events = list(_missing_ends(directory, past, at))
-        for event in events:
-            past.statuses[event.job.id] = event.after
-        counts = _counts(past)
-        status = RunStatus.CRASHED
+    at = time.time()
+    if past.ended is None:
+        events = _missing_ends(directory, past, at)
+        status, counts = RunStatus.CRASHED, _counts(past, events)
         _tell(directory, events, RunEnded(at, status, counts))
-    StatusLinks(directory).rebuild(past.statuses)
+    else:
+        # The driver died after its last event: only what follows from it is missing.
+        status, counts, at = past.ended
+    _repair_links(directory)
     write_results(directory)
     file.ended(status, counts, at).write(directory)
     if file.socket:
@@ -115,25 +119,78 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
 class _Past:
     """What the journal tells about each job, and the end of the run if it was written."""
 
-    statuses: dict[str, JobStatus] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-    backends: dict[str, str] = field(default_factory=dict)
-    skipped: int = 0
+    last: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The newest ``job_status`` entry of each job."""
     ended: tuple[RunStatus, Mapping[str, int], float] | None = None
 
 
 def _replay(directory: Path) -> _Past:
-    from tasks.events import from_iso_utc
-
     past = _Past()
-    for entry in read_journal(directory / "events.jsonl"):
+    for entry in read_journal(directory):
         if entry["event"] == "job_status":
-            job = entry["job"]
-            past.statuses[job] = JobStatus(entry["to"])
-            past.attempts[job] = entry["attempt"]
-            past.backends[job] = entry["backend"]
-            past.skipped += bool(entry.get("skipped"))
+            past.last[entry["job"]] = entry
         elif entry["event"] == "run_ended":
             at = from_iso_utc(entry["at"])
             past.ended = (RunStatus(entry["status"]), entry["counts"], at)
     return past
+
+
+def _missing_ends(directory: Path, past: _Past, at: float) -> list[JobChanged]:
+    """Return the end of every job that has none in the journal.
+
+    What the keeper spooled is what happened; a job without that was lost with the driver.
+    """
+    spooled = {(each.number, each.attempt): each for each in read_completions(directory)}
+    events = []
+    for number, job in enumerate(read_job_list(directory), 1):
+        entry = past.last.get(job.id, {"to": "scheduled", "attempt": 0, "backend": ""})
+        before = JobStatus(entry["to"])
+        if before.is_end:
+            continue
+        attempt = int(entry["attempt"])
+        done = spooled.get((number, attempt)) if before is JobStatus.RUNNING else None
+        events.append(_end_of(job, before, attempt, str(entry["backend"]), done, at))
+    return events
+
+
+def _end_of(
+    job: JobRecord, before: JobStatus, attempt: int, backend: str, done: Completion | None, at: float
+) -> JobChanged:  # fmt: skip
+    if done is None:
+        what = "was running" if before is JobStatus.RUNNING else "had not started"
+        cause = Cause(CauseKind.DRIVER_LOST, f"the run's process died while this job {what}")
+        end = JobEnd()
+        return JobChanged(at, job, before, JobStatus.KILLED, attempt, backend, cause, end)
+    cause_of_end = done.cause
+    if done.status is not JobStatus.PASSED and cause_of_end is None:
+        cause_of_end = Cause(CauseKind.DRIVER_LOST, "killed, since the run's process died")
+    ended_at = at if done.ended_at is None else done.ended_at
+    return JobChanged(ended_at, job, before, done.status, attempt, backend, cause_of_end, done.end)
+
+
+def _counts(past: _Past, events: Sequence[JobChanged]) -> dict[str, int]:
+    statuses = {job: entry["to"] for job, entry in past.last.items()}
+    skipped = {job for job, entry in past.last.items() if entry.get("skipped")}
+    statuses.update((event.job.id, event.after.value) for event in events)
+    return count_jobs(
+        {"status": status, "skipped": job in skipped} for job, status in statuses.items()
+    )
+
+
+def _tell(directory: Path, events: Sequence[JobChanged], end: RunEnded) -> None:
+    journal = Journal(directory)
+    try:
+        journal.jobs_changed(events)
+        journal.run_ended(end)
+    finally:
+        journal.close()
+
+
+def _repair_links(directory: Path) -> None:
+    """Put every link where the journal says: the driver may have died between the two."""
+    links = StatusLinks(directory)
+    try:
+        statuses = {job: entry["to"] for job, entry in _replay(directory).last.items()}
+        links.set_all({job: JobStatus(status) for job, status in statuses.items()})
+    finally:
+        links.close()

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from observers.results import results_of
 
 from flows.commands.options import places
 from flows.commands.text import JOB_COLOURS, STATUS_COLOURS, counts_text, duration_text
 from flows.history import PastRun, find_run
+from observers.results import results_of
 from tasks.sanitise import one_line
 
 
