@@ -21,6 +21,10 @@ class InputError(HoldfastError):
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[str, ...]]]:
+        # Prefect stores the exceptions of flows: it must survive the way there and back.
+        return type(self), (self.problems,)
+
 
 class BusyError(HoldfastError):
     """Another run holds the name."""
