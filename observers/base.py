@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from tasks.events import (
     Adopted,
@@ -24,6 +25,12 @@ class Observer:
     Every method is called from the scheduler's thread, one batch at a time, in order, so it must
     be quick: an observer that is slow owns a queue and a thread of its own.  An observer that
     raises is logged once, switched off and named in the summary; the run goes on.
+    """
+
+    essential: ClassVar[bool] = False
+    """Whether a run must not go on without this observer: its failure stops the run, exit code 70.
+
+    For what a run is told from afterwards, such as the journal; not for displays and reports.
     """
 
     @property

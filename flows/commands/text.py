@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tasks.durations import duration_text as duration_text
 from tasks.status import RunStatus
 
 STATUS_COLOURS: Mapping[RunStatus, str] = {
@@ -22,19 +23,6 @@ JOB_COLOURS: Mapping[str, str] = {
     "killed": "yellow",
     "running": "cyan",
 }
-
-
-def duration_text(seconds: float | None) -> str:
-    """Return a duration as people say it: ``0.42 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min"
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
