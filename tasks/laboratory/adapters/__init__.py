@@ -1,0 +1,1 @@
+"""Programs that answer the laboratory's cases, one for each library."""
