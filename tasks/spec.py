@@ -8,7 +8,9 @@ a record a third of that, and jobs that share their options share one mapping.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,8 +28,11 @@ NAME_PATTERN = r"^[a-z0-9_][a-z0-9._-]{0,99}$"
 NeedsPolicy = Literal["all", "any"]
 Leftovers = Literal["kill", "allow"]
 JobId = Annotated[str, StringConstraints(strict=True)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegativeSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegativeSeconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+# Strict numbers: a lax one would read the YAML value `on` as a time limit of one second.
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+PathText = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 def default_group(job_id: str) -> str:
@@ -53,22 +58,22 @@ class JobSpec(BaseModel):
     """``any``: runs after all its needs have ended, if at least one passed."""
     group: str | None = None
     backend: str | None = None
-    resources: Mapping[str, Annotated[int, Field(ge=0, strict=True)]] = Field(default_factory=dict)
-    weight: Annotated[float, Field(allow_inf_nan=False)] = 0
+    resources: Mapping[str, Count] = Field(default_factory=dict)
+    weight: Annotated[float, Field(allow_inf_nan=False, strict=True)] = 0
     timeout_s: Seconds | None = None
     grace_s: NotNegativeSeconds = 2.0
-    retries: Annotated[int, Field(ge=0, strict=True)] = 0
+    retries: Count = 0
     retry_delay_s: NotNegativeSeconds = 0.0
     retry_exit_codes: tuple[Annotated[int, Field(ge=1, le=255, strict=True)], ...] = ()
     env: Mapping[str, str] = Field(default_factory=dict)
-    cwd: str | None = None
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
+    cwd: PathText | None = None
+    inputs: tuple[PathText, ...] = ()
+    outputs: tuple[PathText, ...] = ()
     pass_patterns: tuple[str, ...] = ()
     fail_patterns: tuple[str, ...] = ()
     leftovers: Leftovers = "kill"
-    keep_previous: Annotated[int, Field(ge=0, strict=True)] = 0
-    interactive: bool = False
+    keep_previous: Count = 0
+    interactive: Annotated[bool, Field(strict=True)] = False
     tags: tuple[str, ...] = ()
 
     @field_validator("command")
@@ -93,10 +98,9 @@ class JobSpec(BaseModel):
     @classmethod
     def _patterns_compile(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+            reason = _why_no_pattern(pattern)
+            if reason is not None:
+                raise ValueError(f'"{pattern}" is no regular expression: {reason}')
         return value
 
     def record(self) -> JobRecord:
@@ -107,6 +111,19 @@ class JobSpec(BaseModel):
             if name not in _OWN_SLOTS and (value := getattr(self, name)) != DEFAULTS[name]
         }
         return JobRecord(self.id, self.command, self.needs, rest)
+
+
+@lru_cache(maxsize=1024)
+def _why_no_pattern(pattern: str) -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a nested set that may mean more one day
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError) as error:
+            return str(error)
+        except RecursionError:
+            return "it is nested too deeply"
+    return None
 
 
 _OWN_SLOTS = frozenset({"id", "command", "needs"})
