@@ -23,7 +23,9 @@ def results_table(published: Published) -> Table:
     what was to be expected is marked with ``!``; a library without results says its status.
     """
     table = Table.grid()
-    for name, documents in published.experiments.items():
+    for index, (name, documents) in enumerate(published.experiments.items()):
+        if index:
+            table.add_row("")
         table.add_row(_experiment_table(name, documents))
     return table
 

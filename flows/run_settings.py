@@ -33,7 +33,8 @@ class RunSettings:
     cwd: Path = field(default_factory=Path.cwd)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """What the run was started with, for ``run.json``."""
-    max_parallel: int = field(default_factory=default_parallelism)
+    max_parallel: int | None = None
+    """Jobs at a time; ``None``: as the graph says, else one for each processor."""
     resources: Mapping[str, int | tuple[str, ...]] = field(default_factory=dict)
     backend: str = "local"
     backend_limits: Mapping[str, int] = field(default_factory=dict)

@@ -42,24 +42,30 @@ class RunSession:
     """A run: its directory, lock, backends, scheduler, observers and control socket.
 
     Life: ``start``, then ``add`` and ``finish`` in any order from any thread, ``wait`` for the
-    end, ``close`` in any case (``wait`` closes too).  ``cancel`` may come at any time from any
-    thread.  Whatever is raised in between, after ``close`` no process of the run is alive and
-    links, journal, ``run.json`` and ``results.json`` tell what happened.
+    end, ``close`` in any case.  ``cancel`` may come at any time from any thread, also before
+    ``start``.  Whatever is raised in between, after ``wait`` or ``close`` no process of the run
+    is alive and links, journal, ``run.json`` and ``results.json`` tell what happened.
 
-    ``observers`` join the built-in ones; with ``builtin_observers=False`` they replace all but
-    the journal and the list of jobs, without which a run could not be told from disk.
+    ``observers`` join the built-in ones (one that needs the run directory is given as a function
+    of it); with ``builtin_observers=False`` they replace all but the journal and the list of
+    jobs, without which a run could not be told from disk.
     """
 
     def __init__(
         self,
         settings: RunSettings,
         *,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[Observer | Callable[[Path], Observer]] = (),
         builtin_observers: bool = True,
         flow_run_id: str | None = None,
         resumed_from: str | None = None,
     ) -> None:
         self.settings = settings
+        self._limits = Limits(
+            max_parallel=settings.max_parallel or default_parallelism(),
+            backends=settings.backend_limits,
+            resources=settings.resources,
+        )
         self._given_observers = tuple(observers)
         self._builtin_observers = builtin_observers
         self._flow_run_id = flow_run_id
@@ -68,7 +74,7 @@ class RunSession:
         self._lock = NameLock(settings.name)
         self._backends: dict[str, Backend] = {}
         self._ended = threading.Event()
-        self._closing = threading.Lock()
+        self._ending = threading.Lock()
         self._summary: RunSummary | None = None
         self._stopped_by = ""
         self._error = ""
@@ -141,11 +147,7 @@ class RunSession:
             self._backends,
             self.settings.backend,
             self.observers,
-            limits=Limits(
-                max_parallel=self.settings.max_parallel,
-                backends=self.settings.backend_limits,
-                resources=self.settings.resources,
-            ),
+            limits=self._limits,
             fail_fast=self.settings.fail_fast,
             clock=self._clock,
         )
@@ -193,7 +195,9 @@ class RunSession:
         chosen: list[Observer] = [Journal(self.directory), JobList(self.directory)]
         if self._builtin_observers:
             chosen.append(StatusLinks(self.directory))
-        return [*chosen, *self._given_observers]
+        for given in self._given_observers:
+            chosen.append(given if isinstance(given, Observer) else given(self.directory))
+        return chosen
 
     def _start_backend(self, name: str) -> None:
         if name in self._backends:
@@ -242,14 +246,15 @@ class RunSession:
         return self._ended.is_set()
 
     def wait(self, timeout_s: float | None = None) -> RunSummary:
-        """Wait for the end of the run, close it and return what became of it.
+        """Wait until the run has ended and all is written; return what became of it.
 
-        Raises ``TimeoutError`` if it takes longer.  What a signal handler raises here leaves the
-        run as it is; ``close`` then ends it.
+        Observers live on until ``close``: a report may still be under way.  Raises
+        ``TimeoutError`` if it takes longer.  What a signal handler raises here leaves the run as
+        it is; ``close`` then ends it.
         """
         if not self._ended.wait(timeout_s):
             raise TimeoutError(f"run {self.run} is still going on")
-        return self.close()
+        return self._end_once()
 
     def _schedule(self) -> None:
         try:
@@ -262,23 +267,27 @@ class RunSession:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def close(self) -> RunSummary:
-        """End the run: kill what still runs, write what is to be known, release the lock.
+    def close(self) -> None:
+        """End the run if it has not ended, and let go of everything.  Idempotent, thread-safe."""
+        if self._scheduler is None:
+            return
+        self._end_once()
+        self.observers.close()
 
-        Idempotent and thread-safe; returns the same summary each time.
-        """
-        with self._closing:
+    def _end_once(self) -> RunSummary:
+        with self._ending:
             if self._summary is None:
-                self._summary = self._close()
+                self._summary = self._end()
         return self._summary
 
-    def _close(self) -> RunSummary:
+    def _end(self) -> RunSummary:
+        scheduler = self._running_scheduler()
         if self._thread is not None and not self._ended.is_set():
             self.cancel(self._stopped_by or "flow", "the flow ended before its jobs did")
-            self._scheduler.finish()
+            scheduler.finish()
             self._thread.join()
         self._do("ending the backends", self._close_backends)
-        counts = self._scheduler.counts()
+        counts = scheduler.counts()
         status = self._status(counts)
         ended_at = self._clock.time()
         self.observers.run_ended(RunEnded(ended_at, status, counts))
@@ -287,7 +296,6 @@ class RunSession:
         self._do("writing run.json", lambda: self._file.write(self.directory))
         if self._control is not None:
             self._do("closing the control socket", self._control.close)
-        self.observers.close()
         self._do("releasing the lock", self._lock.release)
         return RunSummary(
             run=self.run,

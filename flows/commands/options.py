@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from flows.run_settings import (
     DEFAULT_ADOPT_WITHIN_S,
     DEFAULT_REPORT_LIMIT,
     DEFAULT_REPORT_WAIT_S,
+    RunSettings,
 )
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -63,3 +64,13 @@ def run_options(command: Command) -> Command:
     for option in reversed(_RUN_OPTIONS):
         command = option(command)
     return places(command)
+
+
+def settings_from(
+    options: Mapping[str, Any], *, runs: Path, quiet: bool, as_json: bool, name: str = ""
+) -> RunSettings:
+    """Return the settings that the options of ``run_options`` say."""
+    chosen = {key: value for key, value in options.items() if value is not None}
+    # Programs that read JSON get nothing else; people get what suits their terminal.
+    progress = False if quiet or as_json else None
+    return RunSettings(name=name, runs=runs, progress=progress, **chosen)
