@@ -8,18 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-JOB_BITS = 22
-"""A process carries ``run number << JOB_BITS | job number``: four million jobs in a run."""
-
-_RUN_BITS = 40
-# 62 bits in all: positive as a signed 64-bit number and never RLIM_INFINITY.
+from tasks.process_number import RUN_BITS
 
 _NOT_HANDED_ON = ("PREFECT__", "HOLDFAST_")
 
 
 def new_run_number() -> int:
     """Return a random number that no other run on this host carries, in practice."""
-    return secrets.randbits(_RUN_BITS) | 1 << (_RUN_BITS - 1)
+    return secrets.randbits(RUN_BITS) | 1 << (RUN_BITS - 1)
 
 
 def inherited_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
