@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flows.publish import Document, Published
 from tasks.experiment_statistics import QUANTILES
-from tasks.experiment_summary import duration_text, figure_text
+from tasks.experiment_summary import nanoseconds_text, figure_text
 
 _STATUS_STYLE = {"failed": "bold red", "not available": "dim"}
 
@@ -33,10 +33,16 @@ def results_table(published: Published) -> Table:
 def failures_text(published: Published) -> Text:
     """Return the libraries without usable results and why, a line for each; empty for none."""
     lines = [
-        Text.assemble((candidate, "bold red"), ": ", " ".join(message.split()))
+        Text.assemble((candidate, "bold red"), ": ", _one_line(message))
         for candidate, message in published.failures.items()
     ]
     return Text("\n").join(lines)
+
+
+def _one_line(message: str) -> str:
+    """Return a foreign message without line breaks and without orders to the terminal."""
+    printable = "".join(each if each.isprintable() else " " for each in message)
+    return " ".join(printable.split())
 
 
 def _experiment_table(name: str, documents: Mapping[str, Document]) -> Table:
@@ -71,7 +77,7 @@ def _rows(document: Document) -> Iterator[list[Text]]:
         yield [library, Text(status, _STATUS_STYLE.get(status, "")), *cells, Text("")]
         return
     performance = document["performance"]
-    speed = "" if performance is None else duration_text(performance["per_op_ns_median"])
+    speed = "" if performance is None else nanoseconds_text(performance["per_op_ns_median"])
     for metric, figures in document["accuracy"].items():
         described = document["metrics"][metric]
         label = Text(f"{described['title']} {described['unit']}")

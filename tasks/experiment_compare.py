@@ -29,6 +29,9 @@ from tasks.experiment_summary import summary_text
 
 FAILED = "failed"
 
+_MAX_VERSION = 100
+"""Characters of a version that an adapter may state."""
+
 Document = dict[str, Any]
 
 
@@ -243,17 +246,32 @@ class _Comparer:
 
     def _run_metadata(self, results: Results | None) -> dict[str, Any]:
         document = {} if results is None else results.document
-        said = document.get("run_metadata")
         return {
             "run": os.environ.get("HOLDFAST_RUN"),
-            "library_version": document.get("version"),
-            "reference_version": self.reference.document.get("version"),
+            "library_version": _version(document),
+            "reference_version": _version(self.reference.document),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "cpus": os.cpu_count(),
             "compared_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "adapter": dict(said) if isinstance(said, Mapping) else {},
+            "adapter": _adapter_metadata(document.get("run_metadata")),
         }
+
+
+def _version(document: Mapping[str, Any]) -> str | None:
+    version = document.get("version")
+    return None if version is None else " ".join(str(version).split())[:_MAX_VERSION]
+
+
+def _adapter_metadata(said: Any) -> dict[str, Any]:
+    """Return what is known of the circumstances; a foreign program may have said anything."""
+    known = ("warm_up_rounds", "timed_alone", "load_average_1_min")
+    told = said if isinstance(said, Mapping) else {}
+    return {
+        name: value
+        for name in known
+        if isinstance(value := told.get(name), int | float) or value is None
+    }
 
 
 def _is_met(

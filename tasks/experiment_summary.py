@@ -15,7 +15,7 @@ def figure_text(figure: float) -> str:
     return "0" if figure == 0 else f"{figure:.3g}"
 
 
-def duration_text(duration_ns: float) -> str:
+def nanoseconds_text(duration_ns: float) -> str:
     """Return a duration with three significant digits in the unit that suits it."""
     for size, unit in _UNITS_OF_TIME:
         if duration_ns >= size:
@@ -72,7 +72,7 @@ def _speed_table(documents: Sequence[Mapping[str, Any]]) -> list[str]:
         alone = document["run_metadata"]["adapter"].get("timed_alone")
         lines.append(
             f"| {document['candidate_library']} "
-            f"| {duration_text(performance['per_op_ns_median'])} "
+            f"| {nanoseconds_text(performance['per_op_ns_median'])} "
             f"| {'' if variation is None else f'{variation:.1f} %'} "
             f"| {performance['rounds']} | {'alone' if alone else 'beside other jobs'} |"
         )
