@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flows.publish import Document, Published
 from tasks.experiment_statistics import QUANTILES
-from tasks.experiment_summary import nanoseconds_text, figure_text
+from tasks.experiment_summary import figure_text, nanoseconds_text
 
 _STATUS_STYLE = {"failed": "bold red", "not available": "dim"}
 

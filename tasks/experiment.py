@@ -21,6 +21,11 @@ NAME_PATTERN = r"[a-z][a-z0-9_]{0,63}"
 STEPS = ("generate", "compare")
 """The jobs of an experiment that are no library's; no library may have such a name."""
 
+DEFAULT_N = 1000
+DEFAULT_SEED = 42
+DEFAULT_ROUNDS = 5
+"""How often an adapter repeats its work to measure its speed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:

@@ -29,6 +29,9 @@ from tasks.experiment_summary import summary_text
 
 FAILED = "failed"
 
+_TOLD_BY_THE_JOB = ("exit_code", "signal")
+"""Causes that the adapter's job can describe better than whoever watched it end."""
+
 _MAX_VERSION = 100
 """Characters of a version that an adapter may state."""
 
@@ -109,17 +112,21 @@ def checked_errors(
 
 
 def failure_of(files: ExperimentFiles, library: str, job: str) -> dict[str, str]:
-    """Return why a library has no usable results, from whoever could write it down."""
+    """Return why a library has no usable results, from whoever knows it best.
+
+    The job itself knows more of an exit code than the journal does; of a time limit or a lack
+    of memory it knew nothing when it was killed.
+    """
+    recorded = _cause_in_journal(files.root / "events.jsonl", job)
+    if recorded is not None and recorded["kind"] not in _TOLD_BY_THE_JOB:
+        return recorded
     try:
         said = read_document(files.failure(library))
         return {"kind": str(said["kind"]), "message": str(said["message"])}
     except (ResultsError, KeyError):
         pass
-    recorded = _cause_in_journal(files.root / "events.jsonl", job)
-    if recorded is not None:
-        return recorded
     message = f'job "{job}" ended without results; its log says more'
-    return {"kind": "missing_output", "message": message}
+    return recorded or {"kind": "missing_output", "message": message}
 
 
 def _cause_in_journal(journal: Path, job: str) -> dict[str, str] | None:

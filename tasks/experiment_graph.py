@@ -9,17 +9,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tasks.errors import InputError
-from tasks.experiment import Adapter, Experiment
+from tasks.experiment import (
+    DEFAULT_N,
+    DEFAULT_ROUNDS,
+    DEFAULT_SEED,
+    Adapter,
+    Experiment,
+)
 from tasks.experiment_files import ExperimentFiles
 from tasks.experiment_suite import suite_argument, suite_file
 from tasks.spec import JobRecord, JobSpec
 
 STEP_TIMEOUT_S = 3600.0
 """For making cases and comparing; adapters have limits of their own."""
-
-DEFAULT_N = 1000
-DEFAULT_SEED = 42
-DEFAULT_ROUNDS = 5
 
 
 def experiment_jobs(

@@ -14,7 +14,7 @@ from flows.experiment_table import failures_text, results_table
 from flows.publish import Published, collect
 from tasks.experiment_graph import experiment_jobs
 from tasks.experiment_suite import load_suite
-from tasks.experiment_summary import nanoseconds_text, figure_text
+from tasks.experiment_summary import figure_text, nanoseconds_text
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from support.experiments import HUNG, run_jobs, write_suite
 
+from tasks.experiment_compare import failure_of
+from tasks.experiment_files import ExperimentFiles
 from tasks.experiment_graph import experiment_jobs
 from tasks.experiment_suite import load_suite
 
@@ -210,6 +212,27 @@ def test_results_of_an_earlier_attempt_do_not_stand_for_one_that_failed(tmp_path
     assert run_jobs([generate, reference, adapter])["echo.once"] == 0
     assert run_jobs([_without_needs(adapter), _without_needs(compare)])["echo.compare"] == 0
     assert document(tmp_path, "once")["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("exit_code", "by itself"), ("signal", "by itself"), ("out_of_memory", "recorded")],
+)
+def test_the_cause_is_told_by_whoever_knows_it_best(
+    tmp_path: Path, kind: str, message: str
+) -> None:
+    files = ExperimentFiles(tmp_path, "echo")
+    files.folder.mkdir(parents=True)
+    files.failure("other").write_text('{"kind": "signal", "message": "by itself"}')
+    cause = {"kind": kind, "message": "recorded"}
+    event = {"event": "job_status", "job": "echo.other", "cause": cause}
+    (tmp_path / "events.jsonl").write_text(json.dumps(event) + "\n")
+    assert failure_of(files, "other", "echo.other")["message"] == message
+
+
+def test_a_cause_that_nobody_knows_points_to_the_log(tmp_path: Path) -> None:
+    found = failure_of(ExperimentFiles(tmp_path, "echo"), "other", "echo.other")
+    assert found["message"] == 'job "echo.other" ended without results; its log says more'
 
 
 def test_a_comparison_that_raises_for_one_library_fails_compare_and_spares_the_others(
