@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from backends.base import Backend
 from backends.registry import load_backend
 from backends.scheduler import Limits, Scheduler
-from tasks.environment_file import write_environment_file
-
-from backends.base import Backend
 from flows.control import ControlServer
 from flows.lock import Holder, NameLock, keeper_of, new_holder
 from flows.places import socket_path
 from flows.run_directory import RunFile, create_run_directory
-from flows.run_settings import RunSettings
+from flows.run_settings import RunSettings, default_parallelism
 from flows.run_summary import RunSummary
 from flows.settle import end_dead_run, wait_for_keeper
 from flows.versions import git_state, versions
@@ -28,7 +28,8 @@ from observers.journal import Journal
 from observers.results import write_results
 from observers.status_links import StatusLinks
 from tasks.clock import SystemClock
-from tasks.errors import InputError, StateError
+from tasks.environment_file import write_environment_file
+from tasks.errors import HoldfastError, InputError, StateError
 from tasks.events import RunEnded, RunStarted
 from tasks.process_identity import ProcessIdentity
 from tasks.run_context import RunContext, new_run_number
@@ -75,10 +76,19 @@ class RunSession:
         self._backends: dict[str, Backend] = {}
         self._ended = threading.Event()
         self._ending = threading.Lock()
+        self._writing = threading.Lock()
+        """Guards ``run.json``, which the flow's thread completes."""
         self._summary: RunSummary | None = None
-        self._stopped_by = ""
+        self.stopped_by = ""
+        """A signal's name, or who asked for the end of the run; empty if nobody did."""
+        self.verdict: RunStatus | None = None
+        """How the run is to end whatever its jobs did; ``None``: as they say."""
         self._error = ""
         self._started = 0.0
+        self._scheduler: Scheduler | None = None
+        self._early_cancel: tuple[str, str, float | None] | None = None
+        self._opening = threading.Lock()
+        """Guards the two above: a cancel may come while the scheduler is being made."""
         self._control: ControlServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -143,7 +153,7 @@ class RunSession:
         write_environment_file(self.directory / "env.txt", self.context.environment)
         (self.directory / "jobs").mkdir()
         self.observers = Observers(self._all_observers(), clock=self._clock)
-        self._scheduler = Scheduler(
+        scheduler = Scheduler(
             self._backends,
             self.settings.backend,
             self.observers,
@@ -151,6 +161,8 @@ class RunSession:
             fail_fast=self.settings.fail_fast,
             clock=self._clock,
         )
+        with self._opening:
+            self._scheduler, early = scheduler, self._early_cancel
         try:
             self._start_backend(self.settings.backend)
             self._control = ControlServer(
@@ -160,27 +172,28 @@ class RunSession:
                 self._file,
                 status=RunStatus.RUNNING,
                 socket=str(self._control.path),
-                git=git_state(self.settings.cwd),
+                git=git_state(self.settings.cwd or Path.cwd()),
             )
             self._file.write(self.directory)
             self.observers.run_started(RunStarted(self._started, self._file.to_json()))
+            self.observers.when_essential_fails(self._stop_for)
             self._thread = threading.Thread(
                 target=self._schedule, name="holdfast-scheduler", daemon=True
             )
             self._thread.start()
+            if early is not None:
+                self.cancel(early[0], early[1], grace_s=early[2])
         except BaseException as error:
             self._error = self._error or f"{type(error).__name__}: {error}"
             self.close()
             raise
 
     def _new_context(self) -> RunContext:
-        import sys
-
         return RunContext(
             run=self.run,
             directory=self.directory,
             number=self._file.number,
-            cwd=self.settings.cwd,
+            cwd=self.settings.cwd or self.directory,
             grace_s=self.settings.grace_s,
             on_crash=self.settings.on_crash,
             adopt_within_s=self.settings.adopt_within_s,
@@ -195,15 +208,17 @@ class RunSession:
         chosen: list[Observer] = [Journal(self.directory), JobList(self.directory)]
         if self._builtin_observers:
             chosen.append(StatusLinks(self.directory))
-        for given in self._given_observers:
-            chosen.append(given if isinstance(given, Observer) else given(self.directory))
+        chosen += [
+            given if isinstance(given, Observer) else given(self.directory)
+            for given in self._given_observers
+        ]
         return chosen
 
     def _start_backend(self, name: str) -> None:
         if name in self._backends:
             return
         backend = load_backend(name)(self.context)
-        self._scheduler.add_backend(name, backend)
+        self._running.add_backend(name, backend)
         keeper = keeper_of(self.directory)
         if keeper is not None:
             holder = replace(new_holder(self.run, self.directory), keeper=keeper)
@@ -219,19 +234,29 @@ class RunSession:
         """
         for name in {job.backend for job in jobs if job.backend is not None}:
             self._start_backend(name)
-        self._scheduler.add(jobs, passed=passed)
+        self._running.add(jobs, passed=passed)
 
     def finish(self) -> None:
         """No job will be added any more: the run ends when all its jobs have ended."""
-        self._scheduler.finish()
+        self._running.finish()
 
     def cancel(self, by: str, reason: str, *, grace_s: float | None = None) -> None:
         """End every job and then the run; returns at once.
 
         ``by`` is a signal's name or whoever asked.  A second call may shorten the grace.
         """
-        self._stopped_by = self._stopped_by or by
-        self._scheduler.kill_all(by=by, reason=reason, grace_s=grace_s, kind=CauseKind.CANCELLED)
+        self.stopped_by = self.stopped_by or by
+        with self._opening:
+            scheduler = self._scheduler
+            if scheduler is None:
+                self._early_cancel = (by, reason, grace_s)
+                return
+        scheduler.kill_all(by=by, reason=reason, grace_s=grace_s, kind=CauseKind.CANCELLED)
+
+    def _stop_for(self, error: HoldfastError) -> None:
+        """The journal cannot be written: without it the run must not go on."""
+        self._error = self._error or str(error)
+        self.cancel("Holdfast", str(error))
 
     def stop_by_signal(self, signal_name: str, again: bool) -> None:
         """Cancel for a signal: gracefully for the first, at once when it came again."""
@@ -241,9 +266,35 @@ class RunSession:
             self.cancel(signal_name, f"stopped by {signal_name}")
 
     @property
+    def _running(self) -> Scheduler:
+        if self._scheduler is None:
+            raise StateError("the run has not started")
+        return self._scheduler
+
+    def add_ward(self, pid: int) -> None:
+        """Have a process of this run's own, a server for example, die with its driver."""
+        for backend in self._backends.values():
+            backend.add_ward(pid)
+
+    def note_flow_run(self, flow_run_id: str, api_url: str, *, ephemeral: bool) -> None:
+        """Remember, for whoever reads the run from disk, where it is reported to."""
+        with self._writing:
+            self._file = replace(
+                self._file,
+                flow_run_id=flow_run_id,
+                prefect={"api_url": api_url, "ephemeral": ephemeral},
+            )
+            self._file.write(self.directory)
+
+    @property
     def is_over(self) -> bool:
         """Whether every job has ended and none can be added any more."""
         return self._ended.is_set()
+
+    def wait_for_jobs(self, timeout_s: float | None = None) -> None:
+        """Wait until every job has ended and none can be added; raises ``TimeoutError``."""
+        if not self._ended.wait(timeout_s):
+            raise TimeoutError(f"run {self.run} is still going on")
 
     def wait(self, timeout_s: float | None = None) -> RunSummary:
         """Wait until the run has ended and all is written; return what became of it.
@@ -252,13 +303,12 @@ class RunSession:
         ``TimeoutError`` if it takes longer.  What a signal handler raises here leaves the run as
         it is; ``close`` then ends it.
         """
-        if not self._ended.wait(timeout_s):
-            raise TimeoutError(f"run {self.run} is still going on")
+        self.wait_for_jobs(timeout_s)
         return self._end_once()
 
     def _schedule(self) -> None:
         try:
-            self._scheduler.run()
+            self._running.run()
         except BaseException as error:  # noqa: BLE001 - it ends the run, which must be told
             _log.exception("the scheduler failed; the run is ended")
             self._error = f"{type(error).__name__}: {error}"
@@ -267,12 +317,16 @@ class RunSession:
 
     # -- the end ---------------------------------------------------------------------------
 
-    def close(self) -> None:
-        """End the run if it has not ended, and let go of everything.  Idempotent, thread-safe."""
+    def close(self) -> RunSummary | None:
+        """End the run if it has not ended, and let go of everything.  Idempotent, thread-safe.
+
+        Returns what became of the run; ``None`` for one that never started.
+        """
         if self._scheduler is None:
-            return
-        self._end_once()
+            return None
+        summary = self._end_once()
         self.observers.close()
+        return summary
 
     def _end_once(self) -> RunSummary:
         with self._ending:
@@ -281,9 +335,9 @@ class RunSession:
         return self._summary
 
     def _end(self) -> RunSummary:
-        scheduler = self._running_scheduler()
+        scheduler = self._running
         if self._thread is not None and not self._ended.is_set():
-            self.cancel(self._stopped_by or "flow", "the flow ended before its jobs did")
+            self.cancel(self.stopped_by or "flow", "the flow ended before its jobs did")
             scheduler.finish()
             self._thread.join()
         self._do("ending the backends", self._close_backends)
@@ -292,8 +346,9 @@ class RunSession:
         ended_at = self._clock.time()
         self.observers.run_ended(RunEnded(ended_at, status, counts))
         self._do("writing the results", lambda: write_results(self.directory))
-        self._file = self._file.ended(status, counts, ended_at)
-        self._do("writing run.json", lambda: self._file.write(self.directory))
+        with self._writing:
+            self._file = self._file.ended(status, counts, ended_at)
+            self._do("writing run.json", lambda: self._file.write(self.directory))
         if self._control is not None:
             self._do("closing the control socket", self._control.close)
         self._do("releasing the lock", self._lock.release)
@@ -303,7 +358,7 @@ class RunSession:
             status=status,
             counts=counts,
             duration_s=ended_at - self._started,
-            stopped_by=self._stopped_by,
+            stopped_by=self.stopped_by,
             error=self._error,
             failed_observers=dict(self.observers.failed),
         )
@@ -323,7 +378,9 @@ class RunSession:
     def _status(self, counts: Mapping[str, int]) -> RunStatus:
         if self._error:
             return RunStatus.CRASHED
-        if self._stopped_by and counts.get("cancelled", counts.get("killed", 0)):
+        if self.verdict is not None:
+            return self.verdict
+        if self.stopped_by and counts.get("cancelled", counts.get("killed", 0)):
             return RunStatus.CANCELLED
         if counts.get("failed", 0) or counts.get("killed", 0):
             return RunStatus.FAILED
@@ -334,7 +391,7 @@ class RunSession:
     def _answer_request(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         operation = request.get("op")
         if operation == "status":
-            return {"run": self.run, "counts": self._scheduler.counts()}
+            return {"run": self.run, "counts": self._running.counts()}
         if operation == "cancel":
             return self._answer_cancel(request)
         raise InputError([f'unknown request "{operation}"; this run knows "status" and "cancel"'])
@@ -345,4 +402,4 @@ class RunSession:
         grace = request.get("grace_s")
         by = str(request.get("by", "cancel"))[:200]
         self.cancel(by, f"cancelled by {by}", grace_s=None if grace is None else float(grace))
-        return {"run": self.run, "counts": self._scheduler.counts()}
+        return {"run": self.run, "counts": self._running.counts()}

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from backends.keeper.spool import read_completions
 from filelock import FileLock
 
 from backends.base import Completion
+from backends.keeper.spool import read_completions
 from backends.process_tree import sweep_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
