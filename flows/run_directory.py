@@ -52,6 +52,8 @@ class RunFile:
     socket: str | None = None
     driver: Mapping[str, Any] | None = None
     """The process that leads the run: pid, start time, boot id and host."""
+    cwd: str | None = None
+    """Where jobs run that say nothing else."""
     number: int = 0
     """What every process of the run carries."""
     prefect: Mapping[str, Any] | None = None
@@ -73,6 +75,7 @@ class RunFile:
             "git": self.git,
             "socket": self.socket,
             "driver": self.driver,
+            "cwd": self.cwd,
             "number": self.number,
             "prefect": self.prefect,
         }
@@ -95,6 +98,7 @@ class RunFile:
             git=value.get("git"),
             socket=value.get("socket"),
             driver=value.get("driver"),
+            cwd=value.get("cwd"),
             number=int(value.get("number") or 0),
             prefect=value.get("prefect"),
         )

@@ -30,7 +30,8 @@ class RunSettings:
 
     name: str
     runs: Path
-    cwd: Path = field(default_factory=Path.cwd)
+    cwd: Path | None = field(default_factory=Path.cwd)
+    """Where jobs run that say nothing else; ``None``: in the run directory."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """What the run was started with, for ``run.json``."""
     max_parallel: int | None = None
@@ -46,7 +47,9 @@ class RunSettings:
     checkpoint: Path | None = None
     wait: bool = False
     """Whether to wait for another run of the name instead of refusing to start."""
-    progress: bool | None = None
-    """Whether to show progress; ``None``: yes, in the form that suits standard error."""
+    progress: bool = True
+    """Whether to show progress on standard error, in the form that suits it."""
+    progress_interval_s: float | None = None
+    """Seconds between two pictures; 0: each change of each job; ``None``: as suits."""
     report_wait_s: float = DEFAULT_REPORT_WAIT_S
     report_limit: int = DEFAULT_REPORT_LIMIT

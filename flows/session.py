@@ -12,7 +12,8 @@ from typing import Any
 
 from backends.base import Backend
 from backends.registry import load_backend
-from backends.scheduler import Limits, Scheduler
+from backends.scheduler import Scheduler
+from backends.scheduling.limits import Limits
 from flows.control import ControlServer
 from flows.lock import Holder, NameLock, keeper_of, new_holder
 from flows.places import socket_path
@@ -25,6 +26,7 @@ from observers.base import Observer
 from observers.dispatch import Observers
 from observers.job_list import JobList
 from observers.journal import Journal
+from observers.progress import Progress
 from observers.results import write_results
 from observers.status_links import StatusLinks
 from tasks.clock import SystemClock
@@ -34,7 +36,7 @@ from tasks.events import RunEnded, RunStarted
 from tasks.process_identity import ProcessIdentity
 from tasks.run_context import RunContext, new_run_number
 from tasks.spec import JobRecord
-from tasks.status import CauseKind, RunStatus
+from tasks.status import Cause, CauseKind, RunStatus
 
 _log = logging.getLogger("holdfast.session")
 
@@ -143,6 +145,7 @@ class RunSession:
             resumed_from=self._resumed_from,
             versions=versions(),
             driver=ProcessIdentity.of_this_process().to_json(),
+            cwd=str(self.settings.cwd or self.directory),
             number=new_run_number(),
         )
         self._file.write(self.directory)
@@ -205,14 +208,23 @@ class RunSession:
 
     def _all_observers(self) -> list[Observer]:
         # The journal comes first: what others do stands on what it has written.
-        chosen: list[Observer] = [Journal(self.directory), JobList(self.directory)]
+        chosen: list[Observer] = [Journal(self.directory), JobList(self.directory, self._head())]
         if self._builtin_observers:
             chosen.append(StatusLinks(self.directory))
+            if self.settings.progress:
+                chosen.append(Progress(interval_s=self.settings.progress_interval_s))
         chosen += [
             given if isinstance(given, Observer) else given(self.directory)
             for given in self._given_observers
         ]
         return chosen
+
+    def _head(self) -> dict[str, Any]:
+        """What the list of jobs says first: a DAG file's head."""
+        head: dict[str, Any] = {"name": self.settings.name}
+        if self.settings.resources:
+            head["resources"] = dict(self.settings.resources)
+        return {**head, "max_parallel": self._limits.max_parallel}
 
     def _start_backend(self, name: str) -> None:
         if name in self._backends:
@@ -226,15 +238,26 @@ class RunSession:
 
     # -- while it runs ---------------------------------------------------------------------
 
-    def add(self, jobs: Sequence[JobRecord], *, passed: Collection[str] = ()) -> None:
+    def add(
+        self,
+        jobs: Sequence[JobRecord],
+        *,
+        passed: Collection[str] = (),
+        held: Collection[str] = (),
+    ) -> None:
         """Add jobs; they may need each other and any job added before.
 
-        Jobs whose ids are in ``passed`` are spared: they end as passed without running.
+        Jobs whose ids are in ``passed`` are spared: they end as passed without running; those
+        in ``held`` wait for ``release`` too.
         Raises ``InputError`` with every problem found; then none of the jobs was added.
         """
         for name in {job.backend for job in jobs if job.backend is not None}:
             self._start_backend(name)
-        self._running.add(jobs, passed=passed)
+        self._running.add(jobs, passed=passed, held=held)
+
+    def release(self, job_id: str, cause: Cause | None = None) -> None:
+        """Let a held job run once its needs have passed; with a ``cause`` it is killed."""
+        self._running.release(job_id, cause)
 
     def finish(self) -> None:
         """No job will be added any more: the run ends when all its jobs have ended."""

@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
 from backends.base import Completion
-from backends.keeper.spool import read_completions
-from backends.process_tree import sweep_run
+from backends.completion_spool import SPOOL_NAME, completion_of, read_spool
+from backends.judge import cause_of_checks, has_checks
+from backends.keeper_process import KeeperFile
+from backends.sweep import sweep_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
 from observers.job_list import read_job_list
@@ -91,17 +93,38 @@ def settle(directory: Path) -> RunStatus:
         if keeper is not None and keeper.is_alive():
             if keeper.pid != os.getppid():
                 raise StateError(f"run {file.run} is being ended by its keeper {keeper.pid}")
-        elif file.number:
-            sweep_run(file.number, file.run, grace_s=2.0)
+        else:
+            _sweep(directory, file)
         return _settle(directory, file)
+
+
+def _sweep(directory: Path, file: RunFile) -> None:
+    """End what the dead keeper can no longer end."""
+    if not file.number:
+        return
+    keeper = KeeperFile.read(directory)
+    swept = sweep_run(
+        file.number,
+        file.run,
+        directory=directory,
+        since=keeper.identity.start_time if keeper else 0,
+        boot_id=keeper.identity.boot_id if keeper else None,
+        cgroup=keeper.cgroup if keeper else None,
+    )
+    if swept.ended:
+        _log.warning("ended %d processes that run %s had left behind", swept.ended, file.run)
+    for process in swept.stuck:
+        _log.warning("not even SIGKILL ended process %s of run %s", process, file.run)
 
 
 def _settle(directory: Path, file: RunFile) -> RunStatus:
     """Write the missing ends, then links, results and run.json."""
     past = _replay(directory)
     at = time.time()
+    status: RunStatus
+    counts: Mapping[str, int]
     if past.ended is None:
-        events = _missing_ends(directory, past, at)
+        events = _missing_ends(directory, file, past, at)
         status, counts = RunStatus.CRASHED, _counts(past, events)
         _tell(directory, events, RunEnded(at, status, counts))
     else:
@@ -135,27 +158,52 @@ def _replay(directory: Path) -> _Past:
     return past
 
 
-def _missing_ends(directory: Path, past: _Past, at: float) -> list[JobChanged]:
+def _missing_ends(directory: Path, file: RunFile, past: _Past, at: float) -> list[JobChanged]:
     """Return the end of every job that has none in the journal.
 
     What the keeper spooled is what happened; a job without that was lost with the driver.
     """
-    spooled = {(each.number, each.attempt): each for each in read_completions(directory)}
+    entries = read_spool(directory / SPOOL_NAME)
+    spooled = {(entry["number"], entry["attempt"]): entry for entry in entries}
     events = []
-    for number, job in enumerate(read_job_list(directory), 1):
-        entry = past.last.get(job.id, {"to": "scheduled", "attempt": 0, "backend": ""})
-        before = JobStatus(entry["to"])
+    for number, job in enumerate(_jobs(directory), 1):
+        last = past.last.get(job.id, {"to": "scheduled", "attempt": 0, "backend": ""})
+        before, attempt = JobStatus(last["to"]), int(last["attempt"])
         if before.is_end:
             continue
-        attempt = int(entry["attempt"])
-        done = spooled.get((number, attempt)) if before is JobStatus.RUNNING else None
-        events.append(_end_of(job, before, attempt, str(entry["backend"]), done, at))
+        entry = spooled.get((number, attempt)) if before is JobStatus.RUNNING else None
+        done = None if entry is None else _completion(directory, file, job, entry)
+        events.append(_end_of(job, before, attempt, str(last["backend"]), done, at))
     return events
 
 
+def _jobs(directory: Path) -> Iterator[JobRecord]:
+    try:
+        yield from read_job_list(directory)
+    except FileNotFoundError:
+        return  # the driver died before it had any
+
+
+def _completion(
+    directory: Path, file: RunFile, job: JobRecord, entry: Mapping[str, Any]
+) -> Completion:
+    """Return what a spooled entry means, the job's declared checks included."""
+    log = directory / "jobs" / job.id / "log.txt"
+    done = completion_of(entry, job, str(log))
+    if done.status is not JobStatus.PASSED or not has_checks(job):
+        return done
+    cause = cause_of_checks(job, cwd=Path(file.cwd or ".", job.cwd or ""), log=log)
+    return done if cause is None else replace(done, status=JobStatus.FAILED, cause=cause)
+
+
 def _end_of(
-    job: JobRecord, before: JobStatus, attempt: int, backend: str, done: Completion | None, at: float
-) -> JobChanged:  # fmt: skip
+    job: JobRecord,
+    before: JobStatus,
+    attempt: int,
+    backend: str,
+    done: Completion | None,
+    at: float,
+) -> JobChanged:
     if done is None:
         what = "was running" if before is JobStatus.RUNNING else "had not started"
         cause = Cause(CauseKind.DRIVER_LOST, f"the run's process died while this job {what}")

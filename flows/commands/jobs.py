@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tasks.dag_file import read_dag_file
 
 from flows.commands.options import run_options, settings_from
 from flows.commands.outcome import tell_outcome
 from flows.graph_run import parameters_of, settings_for
 from flows.started import run_from_terminal
+from tasks.dag_file import read_dag_file
 
 
 @click.command("jobs")

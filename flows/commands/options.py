@@ -55,6 +55,8 @@ _RUN_OPTIONS = [
     click.option("--report-limit", type=click.IntRange(min=0), metavar="N",
                  default=DEFAULT_REPORT_LIMIT, show_default=True,
                  help="Above so many jobs Prefect is told of groups."),
+    click.option("--interval", "progress_interval_s", type=click.FloatRange(min=0),
+                 metavar="SECONDS", help="Between two pictures of progress; 0: each change."),
     click.option("--quiet", "-q", is_flag=True, help="No progress display."),
 ]  # fmt: skip
 
@@ -72,5 +74,4 @@ def settings_from(
     """Return the settings that the options of ``run_options`` say."""
     chosen = {key: value for key, value in options.items() if value is not None}
     # Programs that read JSON get nothing else; people get what suits their terminal.
-    progress = False if quiet or as_json else None
-    return RunSettings(name=name, runs=runs, progress=progress, **chosen)
+    return RunSettings(name=name, runs=runs, progress=not (quiet or as_json), **chosen)
