@@ -39,8 +39,16 @@ def graph_problems(jobs: Sequence[JobRecord], known: Collection[str] = ()) -> li
     problems = [f'job id "{job_id}" is used twice; ids must differ' for job_id in duplicates]
     unknown = [(job, need) for job, need in later if need not in by_id]
     problems += _unknown_needs(unknown, by_id, known)
-    problems += [_cycle_message(cycle) for cycle in _cycles(by_id)]
+    problems += [cycle_message(cycle) for cycle in _cycles(by_id)]
     return problems
+
+
+def cycles_among(jobs: Sequence[JobRecord]) -> list[list[str]]:
+    """Return the ids along each cycle (the first ten), from its first job; no id comes twice.
+
+    Needs that are not among the jobs are ignored.
+    """
+    return _cycles({job.id: job for job in jobs})
 
 
 def topological_order(jobs: Sequence[JobRecord]) -> Sequence[int]:
@@ -133,7 +141,8 @@ def _cycles(by_id: Mapping[str, JobRecord]) -> list[list[str]]:
     return sorted(cycles, key=lambda cycle: position[cycle[0]])
 
 
-def _cycle_message(cycle: Sequence[str]) -> str:
+def cycle_message(cycle: Sequence[str]) -> str:
+    """Return what to say about a cycle that ``cycles_among`` found."""
     path = list(islice(cycle, _PATH_SHOWN))
     if len(cycle) > _PATH_SHOWN:
         path[-1:] = [f"({len(cycle) - _PATH_SHOWN} more)", cycle[-1]]

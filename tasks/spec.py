@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from tasks.shown import quoted
+
 ID_PATTERN = r"^[A-Za-z0-9_:=+,@][A-Za-z0-9._:=+,@-]{0,199}$"
 """A job id is a file name in the run directory: no separators, no leading ``.`` or ``-``.
 
@@ -81,9 +83,9 @@ class JobSpec(BaseModel):
     def _command_says_something(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         words = (value,) if isinstance(value, str) else value
         if not words[0].strip():
-            raise ValueError("must not be empty")
+            raise ValueError("is empty")
         if any("\0" in word for word in words):
-            raise ValueError("must not contain a NUL character")
+            raise ValueError("contains a NUL character")
         return value
 
     @field_validator("env")
@@ -91,7 +93,7 @@ class JobSpec(BaseModel):
     def _environment_is_one(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name, text in value.items():
             if not name or "=" in name or "\0" in name or "\0" in text:
-                raise ValueError(f"{name!r} cannot be an environment variable")
+                raise ValueError(f"{quoted(name)} cannot be an environment variable")
         return value
 
     @field_validator("pass_patterns", "fail_patterns")
@@ -100,7 +102,7 @@ class JobSpec(BaseModel):
         for pattern in value:
             reason = _why_no_pattern(pattern)
             if reason is not None:
-                raise ValueError(f'"{pattern}" is no regular expression: {reason}')
+                raise ValueError(f"{quoted(pattern)} is no regular expression: {reason}")
         return value
 
     def record(self) -> JobRecord:
