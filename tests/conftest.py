@@ -1,0 +1,15 @@
+"""Fixtures that every room's tests may ask for, and settings that hold for every test."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+from support.prefect_server import prefect_server
+
+__all__ = ["prefect_server"]
+
+# A busy machine is no failure, and the same commit has the same examples wherever CI runs it.
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
