@@ -1,0 +1,1 @@
+"""What the scheduler is made of: one concept a file."""
