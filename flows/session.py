@@ -230,6 +230,7 @@ class RunSession:
         if name in self._backends:
             return
         backend = load_backend(name)(self.context)
+        self._backends[name] = backend  # before its start: a half-started one is closed too
         self._running.add_backend(name, backend)
         keeper = keeper_of(self.directory)
         if keeper is not None:
