@@ -9,75 +9,39 @@ thread says through an observer how each job goes and completes the futures.
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import Abort, Pause, TerminationSignal
-from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
+from flows.flow_end import FlowEnd
+from flows.flow_run_session import FlowRunSession
 from flows.flow_tasks import FlowTasks
 from flows.futures import JobFuture
+from flows.held_jobs import HeldJobs, Submission
+from flows.idle_watch import IdleWatch
 from flows.job_memory import JobMemory
 from flows.job_waits import JobWaits, read_waits
-from flows.latch import Latch
-from flows.pending_jobs import PendingJobs, Submission
-from flows.prefect_private import exception_of, supervisor_decides
-from flows.service_thread import Reply, ServiceThread
+from flows.run_summary import RunSummary
+from flows.service_thread import ServiceThread
+from flows.stops import Stop, stop_before, stop_by, verdict_for, verdict_of
+from flows.unseen_failures import SeenFailures, UnseenFailureError
 from observers.base import Observer
-from tasks.errors import HoldfastError, InputError, StateError
+from tasks.errors import InputError, StateError
 from tasks.events import JobChanged, JobEnd, KillRequested
 from tasks.job_result import JobResult
 from tasks.run_job import JobTask
 from tasks.spec import JobRecord
 from tasks.status import Cause, CauseKind, JobStatus, RunStatus
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from flows.run_summary import RunSummary
-    from flows.session import RunSession
-
-_log = logging.getLogger("holdfast.task_runner")
-
-_NAMED_IN_MESSAGE = 10
-_PATIENCE_IN_INTERRUPTS = 3
-
-
-class UnseenFailureError(HoldfastError):
-    """Jobs or tasks of a flow did not pass, and nobody asked for their results."""
-
-    exit_code = 1
-
-    def __init__(self, failures: Sequence[str]) -> None:
-        self.failures = tuple(failures)
-        shown = list(self.failures[:_NAMED_IN_MESSAGE])
-        if len(self.failures) > len(shown):
-            shown.append(f"and {len(self.failures) - len(shown)} more")
-        count = len(self.failures)
-        subject = "a job or task" if count == 1 else f"{count} jobs or tasks"
-        super().__init__(
-            f"{subject} of the flow did not pass and nobody asked for the result "
-            "(call result() or read the state of each future): " + "; ".join(shown)
-        )
-
-    def __reduce__(self) -> tuple[type[UnseenFailureError], tuple[tuple[str, ...]]]:
-        return type(self), (self.failures,)
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why jobs are to be killed, and who asked."""
-
-    by: str
-    reason: str
-    grace_s: float | None = None
+_OWN_ERROR = "Holdfast"
+"""Who ends a run that cannot go on, for example because its journal cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,41 +61,27 @@ class JobRequest:
 class FlowJobs:
     """What a task runner holds for one attempt of a flow run, from its first task on.
 
-    ``open_session`` makes the run when the first job comes; a flow without jobs has no run.
+    The run is opened when the first job comes; a flow without jobs has none.  With a
+    ``memory`` the jobs that passed in an earlier attempt are spared.
     """
 
     def __init__(
-        self,
-        flow_run: FlowRun,
-        open_session: Callable[[Sequence[Observer]], RunSession],
-        *,
-        memory: JobMemory | None = None,
-        force_cancelled: Callable[[UUID, str], None],
+        self, flow_run: FlowRun, run: FlowRunSession, memory: JobMemory | None = None
     ) -> None:
         self._flow_run = flow_run
-        self._open_session = open_session
+        self._run = run
         self._memory = memory
-        self._force_cancelled = force_cancelled
-        self._session: RunSession | None = None
-        self._directory: Path | None = None
         self._futures: dict[str, JobFuture] = {}
+        self._nameless: list[JobFuture] = []
         self._spared: dict[str, JobResult] = {}
-        self._looked_at: set[str] = set()
-        self._never_nodes: list[JobFuture] = []
-        self._nameless = 0
-        self._count_lock = threading.Lock()
-        self._outstanding = 0
-        self._idle_wakers: list[Callable[[], None]] = []
-        self.tasks = FlowTasks(self._wake_if_idle)
+        self._seen = SeenFailures(self._futures.get)
+        self._idle = IdleWatch()
+        self.tasks = FlowTasks(self._idle)
         self._service = ServiceThread("holdfast-task-runner")
         self._callbacks: ServiceThread | None = None
-        self._pending = PendingJobs(self._service.post, self._add_nodes, self._never_started)
-        self._stopped: Stop | None = None
-        self._cancelled = ""
-        self._verdict: RunStatus | None = None
-        self._replies: list[Reply[RunSummary | None]] = []
-        self._over = False
-        self._summary: RunSummary | None = None
+        self._opening_callbacks = threading.Lock()
+        self._held = HeldJobs(self._service.post, self._release, self._kill_held, self._add_made)
+        self._end = FlowEnd(run, self._service, self._held.give_up, self._remember)
 
     @property
     def flow_run_id(self) -> UUID:
@@ -141,9 +91,9 @@ class FlowJobs:
     @property
     def summary(self) -> RunSummary | None:
         """What became of the run; ``None`` before its end, or if there was none."""
-        return self._summary
+        return self._end.summary
 
-    # -- submitting (any thread) -----------------------------------------------------------
+    # -- submitting, in any thread ---------------------------------------------------------
 
     def submit(self, requests: Sequence[JobRequest]) -> list[JobFuture]:
         """Make nodes of the run's graph, all or none; returns their futures.
@@ -157,320 +107,207 @@ class FlowJobs:
         return [submission.future for submission in submissions]
 
     def _submission(self, request: JobRequest, waits: dict[int, JobWaits]) -> Submission:
-        if id(request.wait_for) not in waits:
-            waits[id(request.wait_for)] = self._own(read_waits(request.wait_for))
-        is_future = isinstance(request.spec, PrefectFuture)
+        # Mapped jobs share one wait_for: it is read once.
+        wait = waits.get(id(request.wait_for))
+        if wait is None:
+            wait = waits[id(request.wait_for)] = self._with_own_edges(read_waits(request.wait_for))
+        spec = request.spec if isinstance(request.spec, PrefectFuture) else None
 
-        def make_job(spec: object) -> JobRecord:
-            return _with_tags(request.task.job(spec, request.index), request.tags)
+        def make_job(given: object) -> JobRecord:
+            return _with_tags(request.task.job(given, request.index), request.tags)
 
-        job = None if is_future else make_job(request.spec)
+        job = make_job(request.spec) if spec is None else None
         return Submission(
             future=JobFuture(self, job),
-            waits=waits[id(request.wait_for)],
+            waits=wait,
             job=job,
             make_job=make_job,
-            spec=request.spec if isinstance(request.spec, PrefectFuture) else None,
+            spec=spec,
+            blockers=len(wait.others) + bool(wait.failed),
         )
 
-    def _own(self, waits: JobWaits) -> JobWaits:
-        """Only jobs of this very run can be needs; others are waited for from outside."""
-        foreign = [future for future in waits.jobs if not future.belongs_to(self)]
-        for future in foreign:
-            del waits.jobs[future]
-            waits.others[future] = False
+    def _with_own_edges(self, waits: JobWaits) -> JobWaits:
+        """Only jobs that this run knows can be needs; others are waited for from outside."""
+        for future in list(waits.jobs):
+            if not (future.belongs_to(self) and future.has_job):
+                del waits.jobs[future]
+                waits.others[future] = False
         return waits
 
-    # -- in the service thread -------------------------------------------------------------
+    # -- adding, in the service thread -----------------------------------------------------
 
     def _accept(self, submissions: Sequence[Submission]) -> None:
-        if self._over or self._verdict is not None:
+        if self._end.has_begun:
+            why = self._end.cancelled or "its function has returned"
             raise StateError(
-                f'flow run "{self._flow_run.name}" is over ({self._why_over()}): no job can be '
-                "added any more"
+                f'flow run "{self._flow_run.name}" is over ({why}): no job can be added any more'
             )
         self._check_ids(submissions)
-        if self._session is None:
-            self._session = self._open_session([_Completer(self)])
-            self._directory = self._session.directory
-        self._expect(len(submissions))
-        for submission in submissions:
-            if submission.job is not None:
-                self._register(submission.future, submission.job)
-            else:
-                self._name_later(submission)
-        free = self._pending.take(submissions)
+        if not self._run.is_open:
+            self._run.open(_Completer(self))
+        self._idle.expect(len(submissions))
         try:
-            self._add(free)
+            self._add([submission for submission in submissions if submission.job is not None])
         except BaseException:
-            for submission in submissions:
-                self._withdraw(submission)
-            self._expect(-len(submissions))
+            self._idle.expect(-len(submissions))
             raise
-
-    def _why_over(self) -> str:
-        return self._cancelled or "its function has returned"
+        self._held.watch(submissions)
 
     def _check_ids(self, submissions: Sequence[Submission]) -> None:
         seen: set[str] = set()
-        taken: list[str] = []
+        taken: dict[str, None] = {}
         for submission in submissions:
             if submission.job is None:
                 continue
-            if submission.job.id in seen or submission.job.id in self._futures:
-                taken.append(submission.job.id)
-            seen.add(submission.job.id)
+            job_id = submission.job.id
+            if job_id in seen or job_id in self._futures:
+                taken[job_id] = None
+            seen.add(job_id)
         if taken:
-            raise InputError([_taken(job_id) for job_id in dict.fromkeys(taken)])
-
-    def _register(self, future: JobFuture, job: JobRecord) -> None:
-        self._futures[job.id] = future
-
-    def _name_later(self, submission: Submission) -> None:
-        make_job = submission.make_job
-
-        def make_named_job(spec: object) -> JobRecord:
-            job = make_job(spec)
-            if job.id in self._futures:
-                raise InputError([_taken(job.id)])
-            self._register(submission.future, job)
-            submission.future.name(job)
-            return job
-
-        submission.make_job = make_named_job
-
-    def _withdraw(self, submission: Submission) -> None:
-        if submission.job is not None:
-            self._futures.pop(submission.job.id, None)
-        self._pending.forget(submission)
+            raise InputError([_taken(job_id) for job_id in taken])
 
     def _add(self, submissions: Sequence[Submission]) -> None:
+        """Add jobs to the run; raises ``InputError``, then none of them was added."""
         if not submissions:
             return
-        assert self._session is not None, "jobs without a session; this is a bug"
         nodes = [submission.node() for submission in submissions]
         spared = self._find_spared(nodes)
-        self._session.add(nodes, passed=spared)
-        for submission, node in zip(submissions, nodes, strict=True):
+        held = {
+            node.id
+            for node, submission in zip(nodes, submissions, strict=True)
+            if submission.blockers and node.id not in spared
+        }
+        for node, submission in zip(nodes, submissions, strict=True):
             submission.future.become_node(node)
+            self._futures[node.id] = submission.future
+        try:
+            self._run.add(nodes, passed=spared, held=held)
+        except BaseException:
+            for node in nodes:
+                del self._futures[node.id]
+            raise
 
-    def _find_spared(self, nodes: Sequence[JobRecord]) -> list[str]:
+    def _find_spared(self, nodes: Sequence[JobRecord]) -> set[str]:
         """Return the jobs that passed in an earlier attempt, and so did all that they need."""
+        spared: set[str] = set()
         if self._memory is None:
-            return []
-        spared = []
+            return spared
         for node in nodes:
             result = self._memory.result_of(self.flow_run_id, node)
             if result is not None and all(need in self._spared for need in node.needs):
                 self._spared[node.id] = replace(result, skipped=True)
-                spared.append(node.id)
+                spared.add(node.id)
         return spared
 
-    def _add_nodes(self, submissions: Sequence[Submission]) -> None:
-        """Add what was held back; nobody is there any more to be told that it is not valid."""
-        try:
-            self._add(submissions)
-        except InputError as error:
-            if len(submissions) == 1:
-                self._end_outside(submissions[0].future, CauseKind.LAUNCH_ERROR, str(error))
-                return
-            for submission in submissions:
-                self._add_nodes([submission])
+    def _add_made(self, submission: Submission) -> None:
+        self._check_ids([submission])
+        self._add([submission])
 
-    def _never_started(self, submission: Submission, reason: str) -> None:
-        kind = CauseKind.CANCELLED if self._stopped is not None else CauseKind.DEPENDENCY
-        self._end_outside(submission.future, kind, reason, submission.job)
+    def _release(self, submission: Submission) -> None:
+        assert submission.job is not None, "a release without a job; this is a bug"
+        self._run.release(submission.job.id)
 
-    def _end_outside(
-        self, future: JobFuture, kind: CauseKind, reason: str, job: JobRecord | None = None
-    ) -> None:
-        """End a job that the scheduler will never see."""
-        if job is None:
-            self._nameless += 1
-            job_id = f"run_job-{self._nameless}"
+    def _kill_held(self, submission: Submission, reason: str) -> None:
+        kind = CauseKind.CANCELLED if self._end.stop is not None else CauseKind.DEPENDENCY
+        cause = Cause(kind, reason)
+        if submission.job is not None:
+            self._run.release(submission.job.id, cause)
         else:
-            job_id = job.id
-        status = JobStatus.FAILED if kind is CauseKind.LAUNCH_ERROR else JobStatus.KILLED
-        self._never_nodes.append(future)
+            self._end_nameless(submission.future, cause)
+
+    def _end_nameless(self, future: JobFuture, cause: Cause) -> None:
+        """End what has no specification and never will."""
+        self._nameless.append(future)
         future.complete(
             JobResult(
-                id=job_id,
-                status=status,
+                id=f"run_job-{len(self._nameless)}",
+                status=JobStatus.KILLED,
                 exit_code=None,
                 signal=None,
                 runtime_s=None,
                 attempts=0,
                 log=None,
                 directory=None,
-                cause=Cause(kind, reason),
+                cause=cause,
             )
         )
-        self._expect(-1)
+        self._idle.expect(-1)
 
-    # -- in the scheduler's thread ---------------------------------------------------------
+    # -- completing, in the scheduler's thread ---------------------------------------------
 
     def changed(self, events: Sequence[JobChanged]) -> None:
         """Jobs of the run moved: complete the futures of those that ended."""
         ended = 0
+        directory = self._run.directory / "jobs"
         for event in events:
             future = self._futures.get(event.job.id)
             if future is None:
                 continue
             if event.after.is_end:
-                future.complete(self._result(event))
+                spared = self._spared.get(event.job.id) if event.end and event.end.skipped else None
+                future.complete(spared if spared is not None else _result(event, directory))
                 ended += 1
             else:
                 future.move(event.after)
         if ended:
-            self._expect(-ended)
-
-    def _result(self, event: JobChanged) -> JobResult:
-        job_id = event.job.id
-        end = event.end if event.end is not None else JobEnd()
-        if end.skipped and job_id in self._spared:
-            return self._spared[job_id]
-        directory = self._directory / "jobs" / job_id if self._directory and event.attempt else None
-        return JobResult(
-            id=job_id,
-            status=event.after,
-            exit_code=end.exit_code,
-            signal=end.signal,
-            runtime_s=end.runtime_s,
-            attempts=event.attempt,
-            log=directory / "log.txt" if directory is not None else None,
-            directory=directory,
-            cause=event.cause,
-            skipped=end.skipped,
-            cpu_s=end.cpu_s,
-            max_rss_bytes=end.max_rss_bytes,
-        )
+            self._idle.expect(-ended)
 
     def kill_was_requested(self, event: KillRequested) -> None:
-        """The run, or some of its jobs, is to be killed; by whom, the session knows."""
-        session = self._session
-        if event.jobs is None and session is not None and session.stopped_by:
-            self._service.post(lambda: self._cancel_from_outside(event.by, event.reason))
+        """Jobs are to be killed; a cancel of the whole run is one of the flow run too."""
+        by = self._run.stopped_by
+        if event.jobs is None and by and by != _OWN_ERROR:
+            stop = Stop(event.by, event.reason, is_cancel=True)
+            self._service.post(lambda: self._end.cancel_from_outside(stop))
 
     def deliver(self, future: JobFuture) -> None:
         """Call the future's callbacks in a thread that may be kept waiting by them."""
-        with self._count_lock:
+        with self._opening_callbacks:
             if self._callbacks is None:
                 self._callbacks = ServiceThread("holdfast-callbacks")
         self._callbacks.post(future.call_back)
 
-    # -- counting --------------------------------------------------------------------------
-
-    def _expect(self, more: int) -> None:
-        with self._count_lock:
-            self._outstanding += more
-        if more < 0:
-            self._wake_if_idle()
-
-    def _is_idle(self) -> bool:
-        return not self._outstanding and not self.tasks.running
-
-    def _wake_if_idle(self) -> None:
-        while self._is_idle() and self._idle_wakers:
-            try:
-                waker = self._idle_wakers.pop()
-            except IndexError:
-                return
-            try:
-                waker()
-            except RuntimeError:
-                pass  # its event loop is closed: nobody waits there any more
-
-    def wait_until_idle(self) -> None:
-        """Wait until every job and every plain task of the flow run has ended."""
-        while not self._is_idle():
-            latch = Latch()
-            self._idle_wakers.append(latch.open)
-            if not self._is_idle():
-                latch.wait()
-
-    async def wait_until_idle_async(self) -> None:
-        """Do the same without keeping the event loop."""
-        loop = asyncio.get_running_loop()
-        while not self._is_idle():
-            idle = asyncio.Event()
-            self._idle_wakers.append(lambda wake=idle.set: loop.call_soon_threadsafe(wake))
-            if not self._is_idle():
-                await idle.wait()
-
-    # -- failures that nobody has looked at ------------------------------------------------
-
     def looked_at(self, future: JobFuture) -> None:
-        """Somebody has seen how this job ended, and with it the failures that it tells of."""
-        todo = [future]
-        while todo:
-            ended = todo.pop().ended
-            if ended is None or ended.passed or ended.id in self._looked_at:
-                continue
-            self._looked_at.add(ended.id)
-            if ended.cause is not None and ended.cause.kind is CauseKind.DEPENDENCY:
-                todo += self._needed_by(ended.id)
+        """Somebody has seen how this job ended."""
+        self._seen.add(future)
 
-    def _needed_by(self, job_id: str) -> list[JobFuture]:
-        future = self._futures.get(job_id)
-        needs = future.job.needs if future is not None else ()
-        return [self._futures[need] for need in needs if need in self._futures]
-
-    def _raise_unseen(self) -> None:
-        everything = dict.fromkeys([*self._futures.values(), *self._never_nodes])
-        failures = [
-            future.ended.in_words()
-            for future in everything
-            if future.ended is not None
-            and not future.ended.passed
-            and future.ended.id not in self._looked_at
-        ]
-        failures += self.tasks.unseen_failures()
-        if failures:
-            raise UnseenFailureError(failures)
-
-    # -- the end: before the flow run enters a final state ---------------------------------
+    # -- the end ---------------------------------------------------------------------------
 
     def before(self, state: State[Any]) -> State[Any] | None:
         """Bring the run to its end before the flow run enters a final state.
 
-        Completed waits for every job and task, and raises ``UnseenFailureError`` if one did not
-        pass and nobody has looked.  Where the flow raised, its jobs are killed first.  Returns
-        the state Cancelled where somebody cancelled the run, whatever the flow made of that.
+        Every job and task is waited for, unless the flow raised: then its jobs are killed.
+        Raises ``UnseenFailureError`` before Completed, if one of them did not pass and nobody
+        has looked.  Returns the state Cancelled where somebody cancelled the run, whatever the
+        flow made of that.
         """
-        if state.is_completed() and not self._cancelled:
-            self.wait_until_idle()
+        stop = stop_before(state)
+        if stop is None and not self._end.has_begun:
+            self._idle.wait()
         self._judge(state)
-        self.end(_verdict(state), _stop_for(state))
+        self._end.wait(verdict_of(state), stop)
         return self._instead_of(state)
 
     async def before_async(self, state: State[Any]) -> State[Any] | None:
         """Do what ``before`` does without keeping the event loop."""
-        if state.is_completed() and not self._cancelled:
-            await self.wait_until_idle_async()
+        stop = stop_before(state)
+        if stop is None and not self._end.has_begun:
+            await self._idle.wait_async()
         self._judge(state)
-        # Shielded: whoever cancels the flow now must not leave processes behind.
-        ending = asyncio.ensure_future(
-            asyncio.to_thread(self.end, _verdict(state), _stop_for(state))
-        )
-        interrupted = None
-        while not ending.done():
-            try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError as error:
-                interrupted = error
-        await ending
-        if interrupted is not None:
-            raise interrupted
+        await _shielded(asyncio.to_thread(self._end.wait, verdict_of(state), stop))
         return self._instead_of(state)
 
     def _judge(self, state: State[Any]) -> None:
-        if state.is_completed() and not self._cancelled:
-            self._raise_unseen()
+        if not state.is_completed() or self._end.cancelled:
+            return
+        failures = self._seen.missing([*self._futures.values(), *self._nameless])
+        failures += self.tasks.unseen_failures()
+        if failures:
+            raise UnseenFailureError(failures)
 
     def _instead_of(self, state: State[Any]) -> State[Any] | None:
-        if not self._cancelled or state.is_cancelled():
+        if not self._end.cancelled or state.is_cancelled():
             return None
-        return Cancelled(message=self._cancelled)
+        return Cancelled(message=self._end.cancelled)
 
     def leave(self, error: BaseException | None) -> None:
         """The flow run leaves its task runner; ``error`` is what it is torn out with.
@@ -479,125 +316,33 @@ class FlowJobs:
         and when the last process is gone the flow run is forced into Cancelled.
         """
         if error is None or isinstance(error, GeneratorExit):
-            self.end(_verdict(self._flow_run.state), None)
-        elif isinstance(error, Pause | Abort):
-            self.end(RunStatus.CANCELLED, Stop("Prefect", "the flow run is taken out of work"))
-        elif (by := _signal_name(error)) is not None:
-            self.cancel(Stop(by, f"stopped by {by}"))
+            # Over already, unless Prefect no longer asks before it ends a flow run.
+            self._end.wait(verdict_of(self._flow_run.state), None)
+        elif stop_by(error).is_cancel:
+            self._end.cancel(stop_by(error))
         else:
-            reason = f"the flow was left by {type(error).__name__}"
-            self.end(RunStatus.CRASHED, Stop("flow", reason))
+            self._end.wait(verdict_for(error), stop_by(error))
 
     def cancel(self, stop: Stop) -> None:
-        """Kill every job; when the last process is gone, force the flow run into Cancelled.
+        """Kill every job and force the flow run into Cancelled; returns then."""
+        self._end.cancel(stop)
 
-        Returns then.  Where Prefect's supervisor will run the flow run again, its state stays.
-        """
-        if not supervisor_decides():
-            self._cancelled = self._cancelled or f"cancelled: {stop.reason}"
-        self.end(RunStatus.CANCELLED, stop)
-
-    def end(self, verdict: RunStatus, stop: Stop | None) -> None:
-        """End the run, with ``stop`` by killing what runs, and wait until nothing is left.
-
-        The first exception that strikes the wait kills the jobs gracefully, the second at once,
-        the third is let through; the first two are raised when all is done.
-        """
-        reply: Reply[RunSummary | None] = Reply()
-        self._service.post(lambda: self._begin_end(verdict, stop, reply))
-        struck: list[BaseException] = []
-        while not reply.answered:
-            try:
-                reply.wait()
-            except BaseException as error:
-                if reply.answered:
-                    break
-                struck.append(error)
-                if len(struck) == _PATIENCE_IN_INTERRUPTS:
-                    raise
-                self._service.post(_later(self._stop, _stop_for_strike(error, len(struck), stop)))
-        reply.wait()
-        if struck:
-            raise struck[0]
-
-    def _begin_end(
-        self, verdict: RunStatus, stop: Stop | None, reply: Reply[RunSummary | None]
-    ) -> None:
-        if self._over:
-            reply.give(self._summary)
-            return
-        self._replies.append(reply)
-        if stop is not None:
-            self._stop(stop)
-        if self._verdict is not None:
-            return  # it is being ended already
-        self._verdict = verdict
-        self._pending.give_up(stop.reason if stop is not None else "the flow is over")
-        if self._session is None:
-            self._ended(None, None)
-            return
-        self._session.finish()
-        threading.Thread(target=self._close, name="holdfast-end", daemon=True).start()
-
-    def _stop(self, stop: Stop) -> None:
-        self._stopped = self._stopped or stop
-        if self._session is not None:
-            self._session.cancel(stop.by, stop.reason, grace_s=stop.grace_s)
-
-    def _cancel_from_outside(self, by: str, reason: str) -> None:
-        """Somebody cancelled the run by another way: from a terminal, or in Prefect."""
-        if self._stopped is not None or self._over:
-            return
-        self._stopped = Stop(by, reason)
-        self._cancelled = self._cancelled or f"cancelled: {reason}"
-        self._begin_end(RunStatus.CANCELLED, None, Reply())
-
-    def _close(self) -> None:
-        """Wait for the run's end; in a thread of its own, so that a second stop gets through."""
-        session, summary, failure = self._session, None, None
-        assert session is not None, "an end without a session; this is a bug"
-        try:
-            session.verdict = RunStatus.CANCELLED if self._cancelled else self._verdict
-            summary = session.wait()
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the end must hear it
-            failure = error
-        if self._cancelled:
-            self._force()
-        self._service.post(lambda: self._ended(summary, failure))
-
-    def _force(self) -> None:
-        try:
-            self._force_cancelled(self.flow_run_id, self._cancelled)
-        except Exception as error:
-            _log.warning('flow run "%s" was not set Cancelled: %s', self._flow_run.name, error)
-
-    def _ended(self, summary: RunSummary | None, failure: BaseException | None) -> None:
-        self._over = True
-        self._summary = summary
-        self._remember()
-        for reply in self._replies:
-            if failure is None:
-                reply.give(summary)
-            else:
-                reply.fail(failure)
-        self._replies.clear()
+    def dismiss(self) -> None:
+        """Let go of the threads; the run is over.  Idempotent."""
+        self._service.stop()
         if self._callbacks is not None:
             self._callbacks.stop()
 
-    def _remember(self) -> None:
+    def _remember(self, verdict: RunStatus) -> None:
         if self._memory is None:
             return
-        if self._verdict is RunStatus.COMPLETED:
+        if verdict is RunStatus.COMPLETED:
             self._memory.forget(self.flow_run_id)
             return
-        self._memory.remember(
-            self.flow_run_id,
-            [
-                (future.job, future.ended)
-                for future in self._futures.values()
-                if future.ended is not None and future.ended.passed
-            ],
-        )
+        futures = self._futures.values()
+        ended = [(future.job, future.ended) for future in futures if future.ended is not None]
+        passed = [(job, result) for job, result in ended if result.passed]
+        self._memory.remember(self.flow_run_id, passed)
 
 
 class _Completer(Observer):
@@ -622,6 +367,25 @@ class _Completer(Observer):
         self._jobs.kill_was_requested(event)
 
 
+def _result(event: JobChanged, jobs_directory: Path) -> JobResult:
+    end = event.end if event.end is not None else JobEnd()
+    directory = jobs_directory / event.job.id if event.attempt else None
+    return JobResult(
+        id=event.job.id,
+        status=event.after,
+        exit_code=end.exit_code,
+        signal=end.signal,
+        runtime_s=end.runtime_s,
+        attempts=event.attempt,
+        log=directory / "log.txt" if directory is not None else None,
+        directory=directory,
+        cause=event.cause,
+        skipped=end.skipped,
+        cpu_s=end.cpu_s,
+        max_rss_bytes=end.max_rss_bytes,
+    )
+
+
 def _taken(job_id: str) -> str:
     return (
         f'job "{job_id}": another run_job of this flow run has the id; '
@@ -630,54 +394,21 @@ def _taken(job_id: str) -> str:
 
 
 def _with_tags(job: JobRecord, tags: tuple[str, ...]) -> JobRecord:
-    if not tags or set(tags) <= set(job.tags):
+    if set(tags) <= set(job.tags):
         return job
     every = tuple(dict.fromkeys((*job.tags, *tags)))
     return JobRecord(job.id, job.command, job.needs, {**job.rest, "tags": every})
 
 
-_VERDICTS = {
-    "COMPLETED": RunStatus.COMPLETED,
-    "CANCELLED": RunStatus.CANCELLED,
-    "CRASHED": RunStatus.CRASHED,
-}
-
-
-def _verdict(state: State[Any] | None) -> RunStatus:
-    """Return how a run ends whose flow run enters this state."""
-    return _VERDICTS.get(state.type.value, RunStatus.FAILED) if state else RunStatus.CRASHED
-
-
-def _stop_for(state: State[Any]) -> Stop | None:
-    """Return why jobs that still run are killed before this state; ``None`` to wait for them.
-
-    A flow that returns failed states has not raised: what it started may end.
-    """
-    error = exception_of(state)
-    if state.name == "TimedOut":
-        return Stop("flow", state.message or "the flow exceeded its timeout")
-    if error is not None:
-        return Stop("flow", f"the flow raised {type(error).__name__}")
-    if state.is_cancelled() or state.is_crashed():
-        return Stop("flow", f"the flow ended in state {state.name}")
-    return None
-
-
-def _signal_name(error: BaseException) -> str | None:
-    """Return by what a flow is stopped; ``None`` for an exception that is no stop."""
-    if isinstance(error, TerminationSignal):
-        return signal.Signals(error.signal).name
-    if isinstance(error, KeyboardInterrupt):
-        return "SIGINT"
-    return "cancellation" if isinstance(error, asyncio.CancelledError) else None
-
-
-def _stop_for_strike(error: BaseException, strikes: int, stop: Stop | None) -> Stop:
-    """Return what an exception that strikes during the end asks for."""
-    by = _signal_name(error) or type(error).__name__
-    again = strikes > 1 or stop is not None
-    return Stop(by, f"stopped by {by}", grace_s=0.0 if again else None)
-
-
-def _later(action: Callable[[Stop], None], stop: Stop) -> Callable[[], None]:
-    return lambda: action(stop)
+async def _shielded(work: Any) -> None:
+    """Wait for the work to be done, whoever cancels this task meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled

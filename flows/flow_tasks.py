@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectConcurrentFuture
 
+from flows.idle_watch import IdleWatch
 from flows.prefect_private import was_looked_at
 
 
 class FlowTasks:
-    """Watches the futures of plain tasks; keeps none that completed.
+    """Watches the futures of plain tasks, which ``idle`` counts; keeps none that completed."""
 
-    ``all_ended`` is called when the last of them has ended, from the thread that ran it.
-    """
-
-    def __init__(self, all_ended: Callable[[], None]) -> None:
-        self._all_ended = all_ended
-        self._lock = threading.Lock()
-        self._running = 0
+    def __init__(self, idle: IdleWatch) -> None:
+        self._idle = idle
         self._failed: list[tuple[str, PrefectConcurrentFuture[Any]]] = []
-
-    @property
-    def running(self) -> int:
-        """How many have not ended."""
-        return self._running
 
     def watch(self, name: str, future: PrefectConcurrentFuture[Any]) -> None:
         """Count a task that was just submitted."""
-        with self._lock:
-            self._running += 1
+        self._idle.expect(1)
         future.add_done_callback(lambda _: self._ended(name, future))
 
     def unseen_failures(self) -> list[str]:
@@ -44,14 +32,9 @@ class FlowTasks:
         ]
 
     def _ended(self, name: str, future: PrefectConcurrentFuture[Any]) -> None:
-        failed = not _completed(future)
-        with self._lock:
-            self._running -= 1
-            if failed:
-                self._failed.append((name, future))
-            last = not self._running
-        if last:
-            self._all_ended()
+        if not _completed(future):
+            self._failed.append((name, future))
+        self._idle.expect(-1)
 
 
 def _completed(future: PrefectConcurrentFuture[Any]) -> bool:

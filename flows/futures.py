@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -54,8 +55,6 @@ class JobFuture(FutureWithFinalState[JobResult]):
         super().__init__()
         self._owner = owner
         self._job = job
-        self.is_node = False
-        """Whether the run's scheduler knows the job; others may need it then."""
         self._status = JobStatus.SCHEDULED
         self._ended: JobResult | None = None
         self._state: State[JobResult] | None = None
@@ -65,6 +64,11 @@ class JobFuture(FutureWithFinalState[JobResult]):
         self._callbacks: list[Callback] = []
 
     # -- what Prefect asks of a future -----------------------------------------------------
+
+    @property
+    def has_job(self) -> bool:
+        """Whether the job is known; not while another task makes its specification."""
+        return self._job is not None
 
     @property
     def job(self) -> JobRecord:
@@ -147,6 +151,14 @@ class JobFuture(FutureWithFinalState[JobResult]):
         """How the job ended; ``None`` before.  Nobody has looked at it by this."""
         return self._ended
 
+    def belongs_to(self, owner: FutureOwner) -> bool:
+        """Whether the job is one of this owner's."""
+        return self._owner is owner
+
+    def become_node(self, job: JobRecord) -> None:
+        """The scheduler knows the job from now on, with the edges that it got."""
+        self._job = job
+
     def name(self, job: JobRecord) -> None:
         """The job's specification is made: from now on it has an id."""
         self._job = job
@@ -173,7 +185,7 @@ class JobFuture(FutureWithFinalState[JobResult]):
                 return  # another thread took the last one
             try:
                 fn(self)
-            except Exception:
+            except Exception:  # noqa: BLE001 - it is somebody else's
                 _log.exception('a callback of job "%s" failed', self.job.id)
 
     # -- within ----------------------------------------------------------------------------
@@ -191,9 +203,7 @@ class JobFuture(FutureWithFinalState[JobResult]):
             raise error
         return error  # type: ignore[return-value]  # as Prefect's own futures do
 
-    def _new_state(
-        self, words: PrefectState, message: str | None, data: Any
-    ) -> State[JobResult]:
+    def _new_state(self, words: PrefectState, message: str | None, data: Any) -> State[JobResult]:
         details = StateDetails(flow_run_id=self._owner.flow_run_id, task_run_id=self.task_run_id)
         return State(
             type=StateType(words.type),
@@ -237,8 +247,12 @@ class JobFuture(FutureWithFinalState[JobResult]):
             async with asyncio.timeout(timeout_s):
                 while self._ended is None:
                     news = asyncio.Event()
-                    self._wakers.append(lambda wake=news.set: loop.call_soon_threadsafe(wake))
+                    self._wakers.append(partial(_wake_in, loop, news))
                     if self._ended is None:
                         await news.wait()
         except TimeoutError:
             return
+
+
+def _wake_in(loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(news.set)

@@ -29,12 +29,12 @@ class Latch:
         """Let the waiter go.  To be called once."""
         self._lock.release()
 
-    def wait(self, timeout_s: float | None = None) -> bool:
+    def wait(self, timeout_s: float | None = None, *, heed_task: bool = True) -> bool:
         """Wait until it is open; returns whether it is.
 
         In the main thread a signal's exception interrupts it at once; elsewhere an exception
-        that is thrown into the thread, or the cancellation of the asyncio task that blocks its
-        loop here, does so within half a second.
+        that is thrown into the thread, or (unless ``heed_task`` is false) the cancellation of
+        the asyncio task that blocks its loop here, does so within half a second.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         in_slices = _must_look_up()
@@ -45,7 +45,8 @@ class Latch:
                 return True
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            _raise_if_task_is_cancelled()
+            if heed_task:
+                _raise_if_task_is_cancelled()
 
 
 def _must_look_up() -> bool:

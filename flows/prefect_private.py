@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
+from prefect._internal.concurrency.cancellation import CancelledError
 from prefect._internal.control_listener import get_intent
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import (
@@ -22,7 +23,7 @@ from prefect.client.schemas.responses import (
     StateRejectDetails,
 )
 from prefect.futures import PrefectConcurrentFuture, PrefectTaskRunFuture
-from prefect.results import ResultRecord
+from prefect.results import ResultRecord  # type: ignore[attr-defined]  # not in its __all__
 
 _R = TypeVar("_R")
 
@@ -56,6 +57,11 @@ def supervisor_decides() -> bool:
     Prefect's supervisor then starts the flow run again elsewhere.
     """
     return get_intent() in ("reschedule", "relinquish")
+
+
+def is_timeout(error: BaseException) -> bool:
+    """Whether an exception is what Prefect throws into a flow whose time is over."""
+    return isinstance(error, CancelledError)
 
 
 raise_if_suspended = raise_if_flow_run_suspension_requested

@@ -11,6 +11,7 @@ from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from flows.latch import Latch
+from tasks.errors import StateError
 
 _T = TypeVar("_T")
 _log = logging.getLogger("holdfast.task_runner")
@@ -27,6 +28,11 @@ class Reply(Generic[_T]):
         self._value: _T | None = None
         self._error: BaseException | None = None
 
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer."""
+        return self._answered
+
     def give(self, value: _T) -> None:
         """Answer with a value."""
         self._value = value
@@ -39,11 +45,15 @@ class Reply(Generic[_T]):
         self._answered = True
         self._latch.open()
 
-    def wait(self) -> _T:
-        """Wait for the answer; returns it or raises it.  May be called again when interrupted."""
+    def wait_for_it(self) -> None:
+        """Wait for the answer without taking it.  May be called again when interrupted."""
         # An exception may strike just after the latch was passed: the flag tells, not the latch.
         if not self._answered:
-            self._latch.wait()
+            self._latch.wait(heed_task=False)
+
+    def wait(self) -> _T:
+        """Wait for the answer; returns it or raises it."""
+        self.wait_for_it()
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # given: the latch is open
@@ -54,20 +64,26 @@ class ServiceThread:
 
     def __init__(self, name: str) -> None:
         self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._door = threading.Lock()
+        self._stopped = False
         context = contextvars.copy_context()
 
         def start() -> None:
-            threading.Thread(
-                target=context.run, args=(self._work,), name=name, daemon=True
-            ).start()
+            threading.Thread(target=context.run, args=(self._work,), name=name, daemon=True).start()
 
         # The main thread must not be struck inside Thread.start, which would leave the new
         # thread waiting for a lock that nobody holds any more.
         _thread.start_new_thread(start, ())
 
     def post(self, action: Callable[[], object]) -> None:
-        """Have the action run soon; what it raises is logged."""
-        self._calls.put(action)
+        """Have the action run soon; what it raises is logged.
+
+        Raises ``StateError`` when the thread was stopped.
+        """
+        with self._door:
+            if self._stopped:
+                raise StateError("the flow run has left its task runner")
+            self._calls.put(action)
 
     def ask(self, action: Callable[[], _T]) -> Reply[_T]:
         """Have the action run soon and return the reply that will hold its result."""
@@ -81,7 +97,7 @@ class ServiceThread:
             else:
                 reply.give(value)
 
-        self._calls.put(answer)
+        self.post(answer)
         return reply
 
     def call(self, action: Callable[[], _T]) -> _T:
@@ -92,12 +108,14 @@ class ServiceThread:
         return self.ask(action).wait()
 
     def stop(self) -> None:
-        """End the thread after what was posted before."""
-        self._calls.put(None)
+        """End the thread after what was posted before.  Idempotent."""
+        with self._door:
+            self._stopped = True
+            self._calls.put(None)
 
     def _work(self) -> None:
         while (action := self._calls.get()) is not None:
             try:
                 action()
-            except Exception:
+            except Exception:  # noqa: BLE001 - the next step must not suffer for it
                 _log.exception("a step of the task runner failed")
