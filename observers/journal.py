@@ -135,7 +135,7 @@ class _TimeText:
 
 
 def _job_status_line(event: JobChanged, at: str) -> str:
-    """Return what ``json.dumps(event.journal_entry())`` would, at a fifth of its cost.
+    """Return what ``json.dumps(event.journal_entry())`` would, at a third of its cost.
 
     It is written for each change of each job: ``_value_`` is ``value`` without a descriptor, and
     the keys are never built.

@@ -250,28 +250,28 @@ class Progress(Observer):
             reminder_s = FIRST_REMINDER_S if changed else reminder_s * 2
             shown = self._show(display, shown, remind=not changed)
             self._ending.wait(self._interval_s)
-        self._show(display, shown, remind=False)
+        self._show(display, shown, last=True)
 
-    def _show(self, display: Display, shown: Snapshot | None, *, remind: bool) -> Snapshot:
+    def _show(
+        self, display: Display, shown: Snapshot | None, *, remind: bool = False, last: bool = False
+    ) -> Snapshot:
         with self._lock:
             snapshot = self._snapshot()
             messages = list(self._messages)
             self._messages.clear()
         for message in messages:
             display.say(message)
-        if self._is_news(snapshot, shown) or (remind and not self._bars):
+        if last if self._each_change else self._is_news(snapshot, shown, remind=remind):
             display.show(snapshot)
         return snapshot
 
-    def _is_news(self, snapshot: Snapshot, shown: Snapshot | None) -> bool:
-        if self._each_change:
-            return self._ending.is_set()
+    def _is_news(self, snapshot: Snapshot, shown: Snapshot | None, *, remind: bool) -> bool:
         if shown is None:
             return snapshot.total.total > 0
         if self._bars:
             return snapshot != shown
-        # On paper an age alone is no news.
-        return (snapshot.total, snapshot.note) != (shown.total, shown.note)
+        # On paper an age alone is no news, unless nothing else was for long.
+        return remind or (snapshot.total, snapshot.note) != (shown.total, shown.note)
 
     def _patience_s(self, shown: Snapshot | None, reminder_s: float) -> float | None:
         """Return how long nothing need be drawn while nothing changes."""

@@ -28,7 +28,9 @@ _STYLES = {
     JobStatus.QUEUED: "dim",
     JobStatus.SCHEDULED: "dim",
 }
-"""In the order in which a bar and its counts show them."""
+"""In the order in which the counts of a group are shown."""
+
+_IN_BARS = (JobStatus.PASSED, JobStatus.FAILED, JobStatus.KILLED, JobStatus.RUNNING)
 
 
 class BarDisplay:
@@ -119,19 +121,18 @@ def _interest(group: tuple[str, Counts]) -> tuple[bool, bool, bool]:
 
 
 def _bar(counts: Counts, width: int, encoding: str) -> Text:
-    full, empty = ("━", "╌") if encoding.lower().startswith("utf") else ("#", "-")
+    # Three shapes, so that it can be read without colours.
+    ended, running, waiting = "━╍╌" if encoding.lower().startswith("utf") else "#=-"
     bar = Text()
     total = max(1, counts.total)
     position = reached = 0
-    for status in _STYLES:
-        if status in (JobStatus.QUEUED, JobStatus.SCHEDULED):
-            break
+    for status in _IN_BARS:
         reached += counts[status]
         # Rounded down: a bar is full only when the last job has ended.
         cells = reached * width // total - position
-        bar.append(full * cells, _STYLES[status])
+        bar.append((running if status is JobStatus.RUNNING else ended) * cells, _STYLES[status])
         position += cells
-    return bar.append(empty * (width - position), "dim")
+    return bar.append(waiting * (width - position), "dim")
 
 
 def _letters(counts: Counts) -> Text:

@@ -21,8 +21,8 @@ _FOLLOWED = (CauseKind.DEPENDENCY.value, CauseKind.CANCELLED.value, CauseKind.DR
 
 _FOLLOWED_IN_WORDS = {
     CauseKind.DEPENDENCY.value: "did not run, since a job that they need did not pass",
-    CauseKind.CANCELLED.value: "were ended because the run was cancelled",
-    CauseKind.DRIVER_LOST.value: "were ended because the run's driver died",
+    CauseKind.CANCELLED.value: "ended because the run was cancelled",
+    CauseKind.DRIVER_LOST.value: "ended because the run's driver died",
 }
 
 
@@ -67,11 +67,10 @@ def _headline(contents: Mapping[str, Any], duration_s: float) -> str:
     ]
     skipped = f" ({counts['skipped']} spared by the checkpoint)" if counts["skipped"] else ""
     said = ", ".join(parts) + skipped if parts else "no jobs"
-    plural = "" if total == 1 else "s"
-    return (
-        f'Run "{contents["name"]}" {_STATUS_IN_WORDS.get(contents["status"], contents["status"])}: '
-        f"{said}; {total} job{plural} in {duration_text(duration_s)}"
-    )
+    jobs = f"; {total} job{'' if total == 1 else 's'}" if parts else ""
+    status = _STATUS_IN_WORDS.get(contents["status"], contents["status"])
+    name = one_line(str(contents["name"]), 100)
+    return f'Run "{name}" {status}: {said}{jobs} in {duration_text(duration_s)}'
 
 
 _STATUS_IN_WORDS = {
