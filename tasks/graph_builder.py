@@ -58,9 +58,11 @@ class GraphBuilder:
         self._by_id: dict[str, JobRecord] = {}
         self._entries = array("Q")
         """For each record the entry that it comes from."""
+        self._duplicates: list[tuple[int, str]] = []
         self._later = array("Q")
         """The records with needs that are globs or no earlier job."""
-        self._broken_ids: set[str] = set()
+        self._broken_ids: dict[str, int] = {}
+        """Ids of jobs that are wrong otherwise, with the entries that they come from."""
         self._ids_are_known = True
 
     def __len__(self) -> int:
@@ -95,8 +97,8 @@ class GraphBuilder:
         """Take one valid job without a matrix."""
         record = self._pool.record(spec)
         by_id = self._by_id
-        if record.id in by_id:
-            self._report_duplicate(entry, record.id)
+        if record.id in by_id or record.id in self._broken_ids:
+            self._duplicates.append((entry, record.id))
             return
         needs = record.needs
         if needs:
@@ -115,6 +117,7 @@ class GraphBuilder:
         records = list(self._by_id.values())
         if len(records) > MAX_JOBS:
             self._problems.add(f"has {len(records):,} jobs; a run may have {MAX_JOBS:,}")
+        self._report_duplicates()
         self._resolve_needs(records)
         self._check_resources(records)
         if self._later:  # else every need stands before its job, and there can be no cycle
@@ -127,9 +130,7 @@ class GraphBuilder:
         except ValidationError as error:
             for path, text in job_problems(error, lambda path: self._origin.spelling(entry, path)):
                 self._report(entry, path, text)
-            job_id = job.get("id")
-            if isinstance(job_id, str):
-                self._broken_ids.add(job_id)
+            self._note_broken(entry, job.get("id"))
             return
         if len(self._by_id) > MAX_JOBS:
             self._problems.fail(f"has more than {MAX_JOBS:,} jobs, which a run may have")
@@ -139,15 +140,27 @@ class GraphBuilder:
         line, label = self._origin.line(entry, path), self._origin.label(entry, path)
         self._problems.add(text, line=line, label=label)
 
-    def _report_duplicate(self, entry: int, job_id: str) -> None:
-        first = next(index for index, known in enumerate(self._by_id) if known == job_id)
-        other = self._entries[first]
-        taken = (
-            "another combination of its matrix"
-            if other == entry
-            else f"also the id of {self._origin.name(other)}"
-        )
-        self._report(entry, ("id",), f"{quoted(job_id)} is {taken}; ids must differ")
+    def _note_broken(self, entry: int, job_id: object) -> None:
+        """Remember the id of a job that is wrong: others may need it, none may have it too."""
+        if not isinstance(job_id, str):
+            return
+        if job_id in self._by_id or job_id in self._broken_ids:
+            self._duplicates.append((entry, job_id))
+        else:
+            self._broken_ids[job_id] = entry
+
+    def _report_duplicates(self) -> None:
+        if not self._duplicates:
+            return
+        entries = {**dict(zip(self._by_id, self._entries, strict=True)), **self._broken_ids}
+        for entry, job_id in self._duplicates:
+            other = entries[job_id]
+            taken = (
+                "the id of another combination"
+                if other == entry
+                else f"also the id of {self._origin.name(other)}"
+            )
+            self._report(entry, ("id",), f"{quoted(job_id)} is {taken}; ids must differ")
 
     def _resolve_needs(self, records: Sequence[JobRecord]) -> None:
         if not self._later:

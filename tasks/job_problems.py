@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -133,6 +134,9 @@ def not_text(value: object, spelling: str | None, allowed: str) -> str:
         return f'{written} is a boolean here; quote it: "{written}"'
     if isinstance(value, int | float):
         return f'{written} is a number here; quote it: "{written}"'
+    if isinstance(value, datetime.date | datetime.time):
+        text = value.isoformat() if spelling is None else spelling
+        return f'{text} is a date or a time here; quote it: "{text}"'
     return nothing(allowed) if value is None else f"{written} is no text; give {allowed}"
 
 

@@ -203,11 +203,12 @@ class _Templates:
         if key is None:
             return f'a single "{found}" in a job with a matrix; double it to mean the character'
         keys = ", ".join(self._values.texts)
-        advice = did_you_mean(key, self._values.texts, f"the keys are {keys}")
-        return (
-            f"{quoted(found)} names no key of the matrix; {advice} "
-            "Double the braces to mean the characters"
+        advice = did_you_mean(
+            key,
+            self._values.texts,
+            f"the keys are {keys}; double the braces to mean the characters",
         )
+        return f"{quoted(found)} names no key of the matrix; {advice}"
 
     def _id_template(self, text: str) -> _Template:
         template = self._template(("id",), text)
