@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from backends.job_environment import job_environment
+from backends.job_files import (
+    ENVIRONMENT_NAME,
+    LOG_NAME,
+    make_job_directory,
+    renew_job_directory,
+)
+from backends.judge import cause_of_checks
+from tasks.environment_file import write_environment_file
 from tasks.events import JobEnd
 from tasks.run_context import RunContext
 from tasks.spec import JobRecord
@@ -90,5 +100,60 @@ class Backend(ABC):
         ignored; a second call may only shorten the grace.
         """
 
+    def ward(self, pid: int) -> None:  # noqa: B027 - without a keeper nobody could see to it
+        """Have a process of the run's own, such as a server, end when the driver dies."""
+
     def close(self) -> None:  # noqa: B027 - a backend that holds nothing need not override
         """Kill what still runs, wait until it is gone, let go of everything.  Idempotent."""
+
+    # -- what any backend that runs real processes needs, for one job ----------------------
+
+    def working_directory(self, job: JobRecord) -> Path:
+        """Return where the job runs: its ``cwd``, relative to the run's."""
+        return self.context.cwd if job.cwd is None else self.context.cwd / job.cwd
+
+    def grace_s(self, job: JobRecord) -> float:
+        """Return the seconds between SIGTERM and SIGKILL: the run's where it sets them."""
+        return job.grace_s if self.context.grace_s is None else self.context.grace_s
+
+    def log_path(self, job: JobRecord) -> Path:
+        """Return the log of the job's newest attempt."""
+        return self.context.job_directory(job.id) / LOG_NAME
+
+    def environment_of(self, launch: Launch) -> dict[str, str]:
+        """Return what the attempt finds in its environment beside ``context.environment``."""
+        context = self.context
+        return job_environment(
+            launch.job,
+            run=context.run,
+            directory=None if context.directory is None else context.job_directory(launch.job.id),
+            attempt=launch.attempt,
+            resources=launch.resources,
+        )
+
+    def prepare_directory(self, launch: Launch, *, renew: bool) -> None:
+        """Make the attempt's directory, and its ``env.txt`` where the job has variables.
+
+        With ``renew`` what an earlier attempt left is put away first, which may take long for
+        a large directory.  Raises ``OSError``.
+        """
+        directory = self.context.job_directory(launch.job.id)
+        if renew:
+            renew_job_directory(directory, keep_previous=launch.job.keep_previous)
+        else:
+            make_job_directory(directory)
+        if launch.job.env:
+            write_environment_file(directory / ENVIRONMENT_NAME, self.environment_of(launch))
+
+    def judge(self, completion: Completion, job: JobRecord) -> Completion:
+        """Return the completion after the job's declared checks: outputs and log patterns.
+
+        Only an attempt that passed so far is looked at.  Blocks while it reads the log, so no
+        thread that others wait for should call it.
+        """
+        if completion.status is not JobStatus.PASSED:
+            return completion
+        cause = cause_of_checks(job, cwd=self.working_directory(job), log=self.log_path(job))
+        if cause is None:
+            return completion
+        return replace(completion, status=JobStatus.FAILED, cause=cause)

@@ -103,9 +103,7 @@ def _psutil_process(pid: int) -> Process | None:
         process = psutil.Process(pid)
         status = "Z" if process.status() == psutil.STATUS_ZOMBIE else "R"
         started = int(process.create_time() * 100)
-        return Process(
-            pid, process.ppid(), os.getpgid(pid), os.getsid(pid), status, 1, started
-        )
+        return Process(pid, process.ppid(), os.getpgid(pid), os.getsid(pid), status, 1, started)
     except (psutil.Error, OSError):
         return None
 

@@ -157,10 +157,13 @@ class TreeKiller:
             self._pause_all(now)
             return []
         members = self._members.survey(snapshot)
-        ended = []
-        for ending in list(self._endings.values()):
-            if self._handle(ending, _of(ending, members), snapshot, now):
-                ended.append(self._endings.pop(ending.number))
+        ended = [
+            ending
+            for ending in self._endings.values()
+            if self._handle(ending, _of(ending, members), snapshot, now)
+        ]
+        for ending in ended:
+            del self._endings[ending.number]
         self._not_before = self._clock() + _AT_REST * (self._clock() - now)
         return ended
 
@@ -176,9 +179,7 @@ class TreeKiller:
         for ending in self._endings.values():
             ending.look_at = now + _LONGEST_LOOK_AGAIN_S
 
-    def _handle(
-        self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float
-    ) -> bool:
+    def _handle(self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float) -> bool:
         """Do what is next for one tree; whether it has ended."""
         if not alive:
             # A dead leader that is not reaped yet is reaped next; its exit belongs to the end.
@@ -204,9 +205,7 @@ class TreeKiller:
             send_signal(identity, signal.SIGTERM)
             send_signal(identity, signal.SIGCONT)
 
-    def _insist(
-        self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float
-    ) -> bool:
+    def _insist(self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float) -> bool:
         fresh = [process for process in alive if process.identity not in ending.insisted]
         if not fresh:
             if now - max(ending.insisted[process.identity] for process in alive) > STUCK_AFTER_S:

@@ -46,9 +46,7 @@ class Orphans:
     ``job_of`` tells the job of an orphan; ``is_ours`` which children the keeper started itself.
     """
 
-    def __init__(
-        self, job_of: Callable[[Process], int], is_ours: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, job_of: Callable[[Process], int], is_ours: Callable[[int], bool]) -> None:
         self._job_of = job_of
         self._is_ours = is_ours
         self._jobs: dict[int, int] = {}

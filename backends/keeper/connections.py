@@ -140,7 +140,7 @@ def _peer(stream: socket.socket) -> tuple[int, int]:
     """Return pid and user id of the peer, as the kernel vouches for them."""
     if not hasattr(socket, "SO_PEERCRED"):  # macOS: the socket's mode is the guard
         return 0, os.getuid()
-    size = struct.calcsize("3i")
-    pid, uid, _ = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    layout = struct.Struct("3i")
+    credentials = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, layout.size)
+    pid, uid, _ = layout.unpack(credentials)
     return int(pid), int(uid)
-

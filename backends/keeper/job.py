@@ -88,6 +88,7 @@ class KeptJob:
     """One attempt that was started, until its last process is gone."""
 
     __slots__ = (
+        "cpu_s",
         "deadline",
         "exit_code",
         "killed",
@@ -96,7 +97,6 @@ class KeptJob:
         "max_rss_bytes",
         "oom_kills_before",
         "out_of_memory",
-        "cpu_s",
         "pid",
         "request",
         "runtime_s",

@@ -13,7 +13,7 @@ from backends.keeper.deadlines import Deadline, Deadlines
 from backends.keeper.job import KeptJob, LaunchRequest, launch_error, never_started
 from backends.keeper.out_of_memory import OutOfMemoryKills
 from backends.keeper.protocol import ProtocolError
-from backends.keeper.spawn import LaunchError, NotNowError, Spawner
+from backends.keeper.spawn import DEFAULT_SIGNALS, LaunchError, NotNowError, Spawner
 from backends.keeper.spool import Spool
 from backends.members import Members
 from backends.run_cgroup import RunCgroup
@@ -53,9 +53,7 @@ class Jobs:
         if cgroup is None:
             self._killer = TreeKiller(members)
         else:
-            self._killer = TreeKiller(
-                members, frozen=cgroup.frozen, last_resort=self._kill_cgroup
-            )
+            self._killer = TreeKiller(members, frozen=cgroup.frozen, last_resort=self._kill_cgroup)
         self._queue: deque[LaunchRequest] = deque()
         self._retrying: dict[int, tuple[LaunchRequest, Deadline]] = {}
         self._running: dict[int, KeptJob] = {}
@@ -293,7 +291,7 @@ class Jobs:
             environment,
             setsid=True,
             setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE),
+            setsigdef=DEFAULT_SIGNALS,
         )
         self._helpers.add(pid)
         self._members.exclude(pid)

@@ -42,6 +42,7 @@ from tasks.process_identity import boot_id, host_name
 
 KEEPER_FILE = ".keeper.json"
 SPOOL_FILE = ".completions.jsonl"
+LOG_FILE = ".keeper.log"
 
 HUNG_UP_PATIENCE_S = 0.5
 """A driver that dies closes its socket just before the kernel tells of its death."""
@@ -442,7 +443,8 @@ class Keeper:
     def _end(self, why: str, killed: str, grace_s: float | None = None) -> None:
         """End the run: its jobs first, then whatever else there is of it."""
         if self._phase is Phase.RUNNING:
-            log(f"ending: {why}")
+            if killed != "request":
+                log(f"ending the run: {why}")
             self._phase = Phase.ENDING_JOBS
             self._deadlines.cancel(self._adoption)
             self._jobs.refuse(killed)
@@ -454,9 +456,8 @@ class Keeper:
 
     def _advance(self) -> None:
         """Go from one phase to the next as soon as it is over."""
-        if self._phase is Phase.RUNNING:
-            if self._driver_died and self._jobs.idle:
-                self._end("the last job of a dead driver ended", "driver_lost")
+        if self._phase is Phase.RUNNING and self._driver_died and self._jobs.idle:
+            self._end("the last job of a dead driver ended", "driver_lost")
         if self._phase is Phase.ENDING_JOBS and self._jobs.idle:
             self._phase = Phase.ENDING_REST
             self._jobs.end_rest(self._settings.grace_s)
@@ -502,10 +503,18 @@ class Keeper:
         self._phase = Phase.OVER
 
     def _leave(self) -> None:
-        """Leave nothing behind but the spool."""
+        """Leave nothing behind but the spool, and the log if there is something in it."""
         self._listener.close()
+        self._remove(KEEPER_FILE)
         try:
-            os.unlink(f"{self._settings.run_directory}/{KEEPER_FILE}")  # noqa: PTH108
+            if os.fstat(2).st_size == 0:
+                self._remove(LOG_FILE)
+        except OSError:
+            pass
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(f"{self._settings.run_directory}/{name}")  # noqa: PTH108
         except OSError:
             pass
 

@@ -24,7 +24,7 @@ def main() -> None:
     _become_subreaper()
     try:
         Keeper(first, wake_up).run()
-    except BaseException:
+    except Exception:  # noqa: BLE001 - whatever it is, the log says it
         # The driver sees the keeper die and ends the jobs by their number.
         log(f"the keeper failed; this is a bug\n{traceback.format_exc()}")
         raise SystemExit(70) from None

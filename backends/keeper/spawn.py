@@ -20,7 +20,7 @@ _TEMPORARY = frozenset(
 _LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW
 
 # A process starts with every signal at its default, whatever the keeper and Python ignore.
-_DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class LaunchError(Exception):
@@ -83,7 +83,7 @@ class Spawner:
                 ),
                 setsid=True,
                 setsigmask=(),
-                setsigdef=_DEFAULT_SIGNALS,
+                setsigdef=DEFAULT_SIGNALS,
             )
         except OSError as error:
             if error.errno in _TEMPORARY:
@@ -101,9 +101,7 @@ class Spawner:
         except FileExistsError:
             # Made by the driver or an earlier attempt; a link could lead out of the run.
             if not stat.S_ISDIR(os.lstat(directory).st_mode):
-                raise LaunchError(
-                    f'"{directory}" is not a directory; remove it'
-                ) from None
+                raise LaunchError(f'"{directory}" is not a directory; remove it') from None
         except OSError as error:
             raise LaunchError(
                 f'cannot make the job\'s directory "{directory}": {error.strerror}'

@@ -25,8 +25,9 @@ class Spool:
         self._waiting = bytearray()
         self._in_trouble = False
         self._retry_s = FIRST_RETRY_S
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o644)
+        self._mend_torn_end()
 
     def append(self, line: bytes) -> None:
         """Add one line, without its newline, to the next write."""
@@ -82,6 +83,12 @@ class Spool:
         rest = self._waiting.decode("utf-8")
         self._waiting.clear()
         return rest
+
+    def _mend_torn_end(self) -> None:
+        """Close the line that an earlier keeper of the run was killed in."""
+        size = os.fstat(self._descriptor).st_size
+        if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            self._waiting += b"\n"
 
     def _recovered(self) -> None:
         if self._in_trouble:
