@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from observers.append_file import AppendFile
 from observers.base import Observer
 from observers.json_lines import read_json_lines
 from tasks.events import RunEnded
+from tasks.job_lines import head_line, job_line
 from tasks.spec import JobRecord, JobSpec
 
 JOB_LIST_FILE = ".jobs.jsonl"
@@ -20,10 +20,11 @@ JOB_LIST_FILE = ".jobs.jsonl"
 class JobList(Observer):
     """Writes ``.jobs.jsonl`` in the run's directory: a DAG file of every job, expanded.
 
-    The first line is ``head`` (what the run was given beside its jobs: ``name``, ``resources``,
-    ``max_parallel``); each job follows as a line before the first of its events is in the
-    journal.  The file is the owner's alone, since a job's ``env`` may hold secrets.  A driver
-    that takes over a run adds only jobs that the file does not hold.
+    The first line is ``head`` (what the run was given beside its jobs: ``name``, ``cwd``,
+    ``resources``, ``max_parallel``), so that the file can be run from anywhere; each job follows
+    as a line before the first of its events is in the journal.  The file is the owner's alone,
+    since a job's ``env`` may hold secrets.  A driver that takes over a run adds only jobs that
+    the file does not hold.
 
     A write that fails raises ``AppendError``; the run is then stopped.
     """
@@ -45,10 +46,7 @@ class JobList(Observer):
         if not self._file.is_open:
             self._open()
         earlier = self._earlier
-        encode = _ENCODER.encode
-        self._file.append(
-            "".join([encode(job.to_json()) + "\n" for job in jobs if job.id not in earlier])
-        )
+        self._file.append("".join([job_line(job) for job in jobs if job.id not in earlier]))
 
     def run_ended(self, event: RunEnded) -> None:
         """Sync the file to the disk."""
@@ -61,7 +59,7 @@ class JobList(Observer):
 
     def _open(self) -> None:
         if self._file.open():
-            self._file.append(_ENCODER.encode(dict(self._head)) + "\n")
+            self._file.append(head_line(self._head))
         else:
             lines = read_json_lines(self._file.path)
             self._earlier = frozenset(line["id"] for line in islice(lines, 1, None))
@@ -83,10 +81,3 @@ def read_job_list_head(directory: Path) -> dict[str, Any]:
     Raises ``OSError`` where the run has no list.
     """
     return next(read_json_lines(directory / JOB_LIST_FILE), {})
-
-
-def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else str(value)
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), default=_plain)
