@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -89,6 +90,8 @@ class PrefectThread:
             self._attached.set()
 
     def _run_flow(self) -> None:
+        # A person in a terminal looks at the run's own progress; what Prefect warns of is shown.
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with contextlib.ExitStack() as stack:

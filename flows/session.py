@@ -221,7 +221,7 @@ class RunSession:
 
     def _head(self) -> dict[str, Any]:
         """What the list of jobs says first: a DAG file's head."""
-        head: dict[str, Any] = {"name": self.settings.name}
+        head: dict[str, Any] = {"name": self.settings.name, "cwd": str(self.settings.cwd)}
         if self.settings.resources:
             head["resources"] = dict(self.settings.resources)
         return {**head, "max_parallel": self._limits.max_parallel}
@@ -298,7 +298,7 @@ class RunSession:
     def add_ward(self, pid: int) -> None:
         """Have a process of this run's own, a server for example, die with its driver."""
         for backend in self._backends.values():
-            backend.add_ward(pid)
+            backend.ward(pid)
 
     def note_flow_run(self, flow_run_id: str, api_url: str, *, ephemeral: bool) -> None:
         """Remember, for whoever reads the run from disk, where it is reported to."""
