@@ -13,6 +13,7 @@ from typing import Any
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import get_current_settings
 
+from backends.base import Backend
 from flows.places import deployed_runs_directory, runs_directory
 from flows.prefect_settings import connection
 from flows.run_names import claim_run_name, give_back_run_name, run_name_of
@@ -22,6 +23,7 @@ from flows.session import RunSession
 from observers.base import Observer
 from observers.prefect_reporter import PrefectReporter
 from observers.prefect_state import force_flow_run_state, watch_for_cancel
+from tasks.run_context import RunContext
 from tasks.spec import JobRecord
 from tasks.status import Cause, RunStatus
 
@@ -31,8 +33,9 @@ _log = logging.getLogger("holdfast.task_runner")
 class FlowRunSession:
     """Opens a run when the first job comes, reports it to the flow run, and ends it.
 
-    ``settings`` are a task runner's.  ``api_url`` is where the flow's own engine speaks to
-    Prefect, a server that Prefect itself has started included.
+    ``settings`` are a task runner's, ``backends`` what its backends need to be made.
+    ``api_url`` is where the flow's own engine speaks to Prefect, a server that Prefect itself
+    has started included.
     """
 
     def __init__(
@@ -42,9 +45,11 @@ class FlowRunSession:
         flow_name: str,
         flow_run: FlowRun,
         api_url: str,
+        backends: Mapping[str, Callable[[RunContext], Backend]],
     ) -> None:
         self._settings = settings
         self._backend = backend
+        self._backends = backends
         self._flow_name = flow_name
         self._flow_run = flow_run
         self._api_url, self._headers, self._verify = connection(api_url)
@@ -156,6 +161,7 @@ class FlowRunSession:
             self._run_settings(name),
             observers=[*observers, *chosen["observers"]],
             builtin_observers=not chosen["replace_observers"],
+            backends=self._backends,
             flow_run_id=str(self._flow_run.id),
         )
 

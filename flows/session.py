@@ -51,7 +51,8 @@ class RunSession:
 
     ``observers`` join the built-in ones (one that needs the run directory is given as a function
     of it); with ``builtin_observers=False`` they replace all but the journal and the list of
-    jobs, without which a run could not be told from disk.
+    jobs, without which a run could not be told from disk.  ``backends`` says how to make those
+    backends that need more than the run's context.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class RunSession:
         *,
         observers: Sequence[Observer | Callable[[Path], Observer]] = (),
         builtin_observers: bool = True,
+        backends: Mapping[str, Callable[[RunContext], Backend]] | None = None,
         flow_run_id: str | None = None,
         resumed_from: str | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class RunSession:
         )
         self._given_observers = tuple(observers)
         self._builtin_observers = builtin_observers
+        self._backend_makers = dict(backends or {})
         self._flow_run_id = flow_run_id
         self._resumed_from = resumed_from
         self._clock = SystemClock()
@@ -229,7 +232,8 @@ class RunSession:
     def _start_backend(self, name: str) -> None:
         if name in self._backends:
             return
-        backend = load_backend(name)(self.context)
+        make = self._backend_makers.get(name)
+        backend = load_backend(name)(self.context) if make is None else make(self.context)
         self._backends[name] = backend  # before its start: a half-started one is closed too
         self._running.add_backend(name, backend)
         keeper = keeper_of(self.directory)

@@ -30,6 +30,9 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.tasks import Task
 from prefect.utilities.annotations import BaseAnnotation
 
+from backends.base import Backend
+from backends.fake import FakeBackend
+from backends.fake_policy import FakePolicy
 from flows.flow_jobs import FlowJobs, JobRequest
 from flows.flow_run_session import FlowRunSession
 from flows.futures import JobFuture
@@ -44,6 +47,7 @@ from flows.run_settings import (
 )
 from flows.stops import Stop
 from observers.base import Observer
+from tasks.run_context import RunContext
 from tasks.run_job import NO_RUNNER, JobTask, NoJobRunnerError, run_job
 from tasks.spec import JobRecord, JobSpec
 
@@ -266,12 +270,18 @@ class JobTaskRunner(TaskRunner[AnyFuture]):
                 self._jobs = self._open(context)
         return self._jobs
 
+    def _backend_makers(self) -> Mapping[str, Callable[[RunContext], Backend]]:
+        """Return how to make the backends that need more than the run's context."""
+        return {}
+
     def _open(self, context: FlowRunContext) -> FlowJobs:
         flow, flow_run = context.flow, context.flow_run
         assert flow is not None, "a flow run without a flow; this is a bug"
         assert flow_run is not None, "asked for before; this is a bug"
         api_url = str(context.client.api_url)
-        run = FlowRunSession(self.settings, self.backend, flow.name, flow_run, api_url)
+        run = FlowRunSession(
+            self.settings, self.backend, flow.name, flow_run, api_url, self._backend_makers()
+        )
         # Only a flow that retries needs to know what passed before.
         jobs = FlowJobs(flow_run, run, self._origin._memory if flow.retries else None)
         guard_final_states(context.client, flow_run.id, jobs)
@@ -285,9 +295,23 @@ class LocalTaskRunner(JobTaskRunner):
 
 
 class FakeTaskRunner(JobTaskRunner):
-    """Runs no process: a policy decides what becomes of each job, on a clock of its own."""
+    """Runs no process: ``policy`` decides how each attempt ends and how long it seems to take.
+
+    For trying out a flow, and for its tests.  Without a policy everything passes at once; see
+    ``backends.fake_policy``.  Takes every setting of ``JobTaskRunner`` too.
+    """
 
     backend = "fake"
+
+    def __init__(
+        self, max_parallel: int | None = None, *, policy: FakePolicy | None = None, **settings: Any
+    ) -> None:
+        super().__init__(max_parallel, **settings)
+        self.settings["policy"] = policy
+
+    def _backend_makers(self) -> Mapping[str, Callable[[RunContext], Backend]]:
+        policy = self.settings["policy"]
+        return {} if policy is None else {"fake": lambda context: FakeBackend(context, policy)}
 
 
 class _Placeholder(PrefectFuture[Any]):
