@@ -57,7 +57,8 @@ class RunFile:
     number: int = 0
     """What every process of the run carries."""
     prefect: Mapping[str, Any] | None = None
-    """Where the run is reported to: ``api_url``, and whether the server ends with the run."""
+    """How the run is reported: ``api_url``, ``ephemeral`` (the server ends with the run) and
+    ``report_limit``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that the file holds."""
@@ -114,6 +115,12 @@ class RunFile:
             return cls.from_json(json.loads((directory / "run.json").read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
+
+    @property
+    def report_limit(self) -> int | None:
+        """Above how many jobs Prefect is told of groups; ``None`` where nobody said."""
+        limit = (self.prefect or {}).get("report_limit")
+        return limit if isinstance(limit, int) else None
 
     def ended(self, status: RunStatus, counts: Mapping[str, int], at: float) -> RunFile:
         """Return this run as one that is over."""

@@ -310,7 +310,11 @@ class RunSession:
             self._file = replace(
                 self._file,
                 flow_run_id=flow_run_id,
-                prefect={"api_url": api_url, "ephemeral": ephemeral},
+                prefect={
+                    "api_url": api_url,
+                    "ephemeral": ephemeral,
+                    "report_limit": self.settings.report_limit,
+                },
             )
             self._file.write(self.directory)
 

@@ -23,12 +23,13 @@ from backends.keeper_process import KeeperFile
 from backends.sweep import sweep_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
+from flows.run_settings import DEFAULT_REPORT_LIMIT
 from observers.job_list import read_job_list
 from observers.journal import Journal
 from observers.journal_reader import read_journal
 from observers.results import count_jobs, write_results
 from observers.status_links import StatusLinks
-from tasks.errors import StateError
+from tasks.errors import HoldfastError, StateError
 from tasks.events import JobChanged, JobEnd, RunEnded, from_iso_utc
 from tasks.process_identity import ProcessIdentity, wait_for_end
 from tasks.spec import JobRecord
@@ -38,6 +39,7 @@ _log = logging.getLogger("holdfast.settle")
 
 _SETTLE_LOCK_TIMEOUT_S = 60.0
 _KEEPER_PATIENCE_S = 60.0
+_REPORT_WAIT_S = 5.0
 
 
 def driver_of(file: RunFile) -> ProcessIdentity | None:
@@ -135,7 +137,30 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
     file.ended(status, counts, at).write(directory)
     if file.socket:
         Path(file.socket).unlink(missing_ok=True)
+    _report(directory, file)
     return status
+
+
+def _report(directory: Path, file: RunFile) -> None:
+    """Tell the Prefect server, if it is still there; what is missing, ``sync`` sends later."""
+    api_url = (file.prefect or {}).get("api_url")
+    if file.flow_run_id is None or api_url is None:
+        return
+    from flows.prefect_settings import connection
+    from observers.report_sync import sync
+
+    try:
+        _, headers, verify = connection(str(api_url))
+        limit = DEFAULT_REPORT_LIMIT if file.report_limit is None else file.report_limit
+        sync(directory, str(api_url), headers, verify=verify, wait_s=_REPORT_WAIT_S, limit=limit)
+    except (HoldfastError, OSError) as error:
+        _log.warning(
+            "the Prefect server was not told how run %s ended: %s; "
+            "tell it: python -m flows.run sync %s",
+            file.run,
+            error,
+            file.run,
+        )
 
 
 @dataclass(slots=True)
