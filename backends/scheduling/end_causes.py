@@ -26,6 +26,12 @@ def requested(kind: CauseKind, by: str, reason: str) -> Cause:
     return Cause(kind, reason or f"cancelled by {by}", {"by": by})
 
 
+def with_remark(asked: Cause, remark: Cause) -> Cause:
+    """A kill that was asked for, with what the backend has to say of how it went."""
+    context = {**remark.context, **asked.context}
+    return Cause(asked.kind, f"{asked.message}; {remark.message}", context)
+
+
 def ended_by_backend(backend: str) -> Cause:
     """A backend killed an attempt that nobody had asked it to kill."""
     return Cause(

@@ -10,7 +10,7 @@ from itertools import islice
 
 from backends.base import NO_RESOURCES, Backend, Completion, Launch
 from backends.scheduling.critical_path import CriticalPath
-from backends.scheduling.end_causes import ended_by_backend, launch_raised, requested
+from backends.scheduling.end_causes import ended_by_backend, launch_raised, requested, with_remark
 from backends.scheduling.intake import Intake
 from backends.scheduling.job_states import NOTHING_RAN, JobStates
 from backends.scheduling.job_table import (
@@ -199,6 +199,8 @@ class Engine:
             return
         if cause is None:
             cause = asked or ended_by_backend(backend)
+        elif asked is not None and cause.kind is CauseKind.CANCELLED:
+            cause = with_remark(asked, cause)
         self.states.end(number, _CODES[completion.status], at, cause, end)
         if self._fail_fast and cause.kind not in _NOT_ITS_OWN and self._first_failure is None:
             self._first_failure = job.id

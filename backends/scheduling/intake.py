@@ -22,6 +22,7 @@ class Intake:
 
     def __init__(self, default_backend: str, limits: Limits, table: JobTable) -> None:
         self.limits = limits
+        self._first_limits = limits
         self.supplies = Supplies(limits)
         self.kinds: list[JobKind] = []
         """The kinds of jobs seen so far; ``JobTable.kinds`` has indices into this."""
@@ -44,7 +45,7 @@ class Intake:
         numbers = self._table.numbers
         problems = [
             *graph_problems(jobs, numbers),
-            *self.limits.problems(jobs),
+            *self._resource_problems(jobs),
             *self._backend_problems(jobs),
         ]
         if problems:
@@ -53,6 +54,18 @@ class Intake:
         first = len(numbers) + 1
         numbers.update(zip((job.id for job in jobs), range(first, first + len(jobs)), strict=True))
         return kinds
+
+    def _resource_problems(self, jobs: Sequence[JobRecord]) -> list[str]:
+        problems = self.limits.problems(jobs)
+        if not problems or self.limits is self._first_limits:
+            return problems
+        # A limit that was lowered for a while makes jobs wait; it does not refuse them.
+        return [
+            problem
+            for job in jobs
+            if self._first_limits.problems([job])
+            for problem in self.limits.problems([job])
+        ]
 
     def _backend_problems(self, jobs: Sequence[JobRecord]) -> list[str]:
         problems: list[str] = []
