@@ -31,12 +31,16 @@ class PrefectError(HoldfastError):
 class ServerAway(PrefectError):  # noqa: N818 - a condition that passes
     """The server does not answer, or says that it cannot now; later it may.
 
-    ``retry_after_s``: how long it asked to be left alone, if it did.
+    ``retry_after_s``: how long it asked to be left alone, if it did.  ``is_busy``: it is there
+    and answers, only not what was asked: a server that records a backlog on SQLite does that.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, is_busy: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_busy = is_busy
 
 
 class RequestRefused(PrefectError):  # noqa: N818 - what the server did
@@ -81,7 +85,7 @@ class PrefectApi:
         )
 
     def post_events(self, events: Sequence[str]) -> None:
-        """Hand events, each as JSON, to the server; that it takes them is not that it keeps them."""
+        """Hand events, each as JSON, to the server; it may take them and yet not keep them."""
         self._ask("POST", "/events", f"[{','.join(events)}]")
 
     def count_task_runs(self, task_runs: Mapping[str, Any]) -> int:
@@ -131,7 +135,7 @@ class PrefectApi:
             return response
         said = f"{method} {self.connection.api_url}{path}: {status} {_beginning(response)}"
         if status == _TOO_MANY_REQUESTS or status >= 500:
-            raise ServerAway(said, _retry_after_s(response))
+            raise ServerAway(said, _retry_after_s(response), is_busy=True)
         raise RequestRefused(said, status)
 
     def _send(self, method: str, path: str, body: str | None) -> httpx.Response:

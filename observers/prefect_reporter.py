@@ -53,7 +53,9 @@ class PrefectReporter(Observer):
         self._status = ReportStatus(0, 0, 0)
         self._caught_up = False
         self.cpu_s = 0.0
-        """What the report has cost this process so far."""
+        """Processor time that the report has cost this process so far."""
+        self.steps = 0
+        """How often the thread was up."""
 
     @property
     def name(self) -> str:
@@ -199,6 +201,7 @@ class PrefectReporter(Observer):
             report.close()
 
     def _show(self, status: ReportStatus, caught_up: bool) -> None:
+        self.steps += 1
         self.cpu_s = time.thread_time()
         with self._progress:
             self._status, self._caught_up = status, caught_up

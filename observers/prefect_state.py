@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from observers.prefect_api import PrefectApi, PrefectConnection, PrefectError
+from observers.prefect_api import PrefectApi, PrefectConnection, PrefectError, ServerAway
 from observers.prefect_events import END_TYPES
 from tasks.prefect_states import PrefectState
 from tasks.sanitise import plain_text
@@ -23,6 +24,7 @@ _log = logging.getLogger("holdfast.prefect")
 TIMEOUT_S = 10.0
 WATCH_EVERY_S = 2.0
 _MESSAGE_CHARACTERS = 2_000
+_BUSY_PAUSE_S = 0.5
 
 RUN_STATES: Mapping[RunStatus, PrefectState] = MappingProxyType(
     {
@@ -87,12 +89,13 @@ def force_flow_run_state(
 ) -> None:
     """Set the state of a flow run whatever it is now, which frees the slots that it holds.
 
-    Raises ``PrefectError`` where the server does not answer or refuses.
+    A server that answers but is busy is asked again for ``timeout_s``.  Raises ``PrefectError``
+    where it does not answer, stays busy or refuses.
     """
     connection = PrefectConnection(api_url, dict(headers or {}), verify)
     api = PrefectApi(connection, timeout_s=timeout_s)
     try:
-        force_state(api, flow_run_id, PrefectState(state_type, name), message)
+        force_state(api, flow_run_id, PrefectState(state_type, name), message, patience_s=timeout_s)
     finally:
         api.close()
 
@@ -108,10 +111,26 @@ def read_state(api: PrefectApi, flow_run_id: str) -> FlowRunState | None:
     )
 
 
-def force_state(api: PrefectApi, flow_run_id: str, state: PrefectState, message: str) -> None:
-    """Set the state of a flow run, whatever it is now."""
+def force_state(
+    api: PrefectApi,
+    flow_run_id: str,
+    state: PrefectState,
+    message: str,
+    *,
+    patience_s: float = TIMEOUT_S,
+) -> None:
+    """Set the state of a flow run, whatever it is now; a busy server is asked for so long."""
     text = plain_text(message[:_MESSAGE_CHARACTERS])
-    api.force_flow_run_state(flow_run_id, state.type, state.name, text)
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            api.force_flow_run_state(flow_run_id, state.type, state.name, text)
+        except ServerAway as away:
+            if not away.is_busy or time.monotonic() >= deadline:
+                raise
+            time.sleep(_BUSY_PAUSE_S)
+        else:
+            return
 
 
 def watch_for_cancel(

@@ -206,11 +206,6 @@ class Groups:
             tally.stage is Stage.ENDED and not tally.confirmed for tally in self.by_name.values()
         )
 
-    @property
-    def open(self) -> int:
-        """How many groups have not ended."""
-        return sum(tally.stage is not Stage.ENDED for tally in self.by_name.values())
-
     def _tally_of(self, job_id: str) -> GroupTally:
         name = self._named.get(job_id) or default_group(job_id)
         tally = self.by_name.get(name)

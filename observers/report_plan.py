@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any
 
 from observers.prefect_events import Stage, TaskRunReport
-from observers.report_groups import Groups, GroupTally
+from observers.report_groups import Groups
 from tasks.events import from_iso_utc
 from tasks.prefect_states import prefect_state
 from tasks.status import CauseKind, JobStatus, RunStatus
@@ -139,7 +139,6 @@ class ReportPlan:
         self._waiting: dict[str, _Job] = {}
         # Journal offsets of ends that the server has not confirmed, oldest first.
         self._open_ends: dict[str, int] = {}
-        self._ended = 0
 
     # -- what happens ----------------------------------------------------------------------
 
@@ -227,7 +226,6 @@ class ReportPlan:
         cause = entry["cause"]
         skipped = bool(entry.get("skipped"))
         kind = CauseKind(cause["kind"]) if cause else None
-        self._ended += job.stage is not Stage.ENDED
         job.stage = Stage.ENDED
         job.state = prefect_state(after, kind, skipped=skipped)
         job.ended_at = job.at
@@ -242,7 +240,6 @@ class ReportPlan:
     def _reopen(self, job: _Job) -> None:
         # No journal of ours says so; one that does must not leave the counts wrong.
         if job.stage is Stage.ENDED:
-            self._ended -= 1
             self._open_ends.pop(job.id, None)
             job.ended_at = None
 
@@ -324,16 +321,6 @@ class ReportPlan:
     def unconfirmed_ends(self) -> int:
         """How many task runs have ended without the server's having confirmed it."""
         return len(self._open_ends) + self._groups.unconfirmed
-
-    @property
-    def open_task_runs(self) -> int:
-        """How many task runs have not ended."""
-        return len(self._jobs) - self._ended + self._groups.open
-
-    @property
-    def groups(self) -> Mapping[str, GroupTally]:
-        """The groups that are told of, by name."""
-        return self._groups.by_name
 
 
 def _take(jobs: dict[str, _Job], count: int) -> list[_Job]:

@@ -40,7 +40,8 @@ class ReportSource:
         """Take in all that is there.  Raises ``OSError`` and ``DamagedFileError``."""
         while True:
             begin = self._journal.offset
-            entries = self._journal.read(_ENTRIES)
+            # One by one up to the confirmed place, which lies between two entries.
+            entries = self._journal.read(1 if begin < self._confirmed else _ENTRIES)
             # After the journal: each job is in the list before its first event is in the journal.
             self._read_jobs(now)
             for entry in entries:

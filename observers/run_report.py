@@ -33,13 +33,8 @@ class ReportStatus(NamedTuple):
     """Task runs that the run has on the server when all is told."""
     unconfirmed: int
     """Task runs that have ended and of which the server has not confirmed it."""
-    ended: int
-    """Task runs that have ended."""
-
-    @property
-    def arrived(self) -> int:
-        """Ended task runs that the server has."""
-        return self.ended - self.unconfirmed
+    arrived: int
+    """Arrivals on the server since this report began; it grows while the server records."""
 
 
 class RunReport:
@@ -121,10 +116,7 @@ class RunReport:
     @property
     def status(self) -> ReportStatus:
         """How far it has come, as of the last step."""
-        plan = self.plan
-        return ReportStatus(
-            plan.task_runs, plan.unconfirmed_ends, plan.task_runs - plan.open_task_runs
-        )
+        return ReportStatus(self.plan.task_runs, self.plan.unconfirmed_ends, self.sender.arrived)
 
     def close(self) -> None:
         """Write the cursor and let go of files and connections."""
