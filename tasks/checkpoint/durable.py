@@ -14,6 +14,7 @@ from typing import Any
 from tasks.checkpoint.errors import CheckpointError, CheckpointFullError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_ROOM_BYTES = 1 << 20
 _MANY = 8
 """From here on one flush of the whole file system is cheaper than one for each file."""
 
@@ -116,7 +117,7 @@ def disk_errors(directory: Path, doing: str) -> Iterator[None]:
 def in_words(directory: Path, doing: str, error: BaseException) -> CheckpointError:
     """Return the error that tells a person what the disk said and what to do."""
     number = getattr(error, "errno", None) or getattr(error, "code", None)
-    if number in _FULL or "No space left" in str(error):
+    if number in _FULL or _has_no_room(directory, number):
         return CheckpointFullError(
             f'the disk of checkpoint "{directory}" is full: {doing} failed ({_said(error)}). '
             "Nothing committed before is lost; what was not will run again. "
@@ -132,6 +133,17 @@ def in_words(directory: Path, doing: str, error: BaseException) -> CheckpointErr
         f'checkpoint "{directory}": {doing} failed ({_said(error)}). '
         "Nothing committed before is lost"
     )
+
+
+def _has_no_room(directory: Path, number: int | None) -> bool:
+    """Whether LMDB met a full disk: a write that is cut off is an input/output error to it."""
+    if number != errno.EIO:
+        return False
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _NO_ROOM_BYTES
 
 
 def _said(error: BaseException) -> str:

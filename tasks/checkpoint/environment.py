@@ -245,13 +245,12 @@ def open_to_read(path: Path, *, live: bool = False) -> Environment:
 def open_to_write(path: Path, map_bytes: int, *, sync: bool = True) -> Environment:
     """Make a file and open it as its one writer; without ``sync`` a commit is not durable.
 
-    Raises ``CheckpointBusyError`` when this process has it open already.
+    Raises ``CheckpointBusyError`` when there is one already.
     """
     with _registry_lock:
-        if path.exists() and _identity(path) in _open:
+        if path.exists():
             raise CheckpointBusyError(
-                f'checkpoint file "{path}" has a live writer in this process already: '
-                "close that one first"
+                f'checkpoint file "{path}" is there already; a writer only writes its own'
             )
         return _registered(
             Environment(path, writable=True, live=True, map_bytes=map_bytes, sync=sync)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from tasks.atomic_file import write_atomically
 from tasks.checkpoint.durable import sync_directory
 from tasks.checkpoint.errors import CheckpointRefusedError
 from tasks.checkpoint.record import FORMAT
@@ -127,7 +128,12 @@ class Generations:
         )
 
     def start(self, mark: Mark) -> None:
-        """Append the start mark, durably.  Raises ``OSError``."""
+        """Append the start mark, durably.  Raises ``OSError``.
+
+        Damaged lines are set aside: the new number is above whatever they said.
+        """
+        if self._unreadable:
+            self._set_damaged_lines_aside()
         self._append(
             {
                 "v": FORMAT,
@@ -151,6 +157,15 @@ class Generations:
         mark = self._mark(number)
         mark.status, mark.ended_at, mark.counts = status, at, counts
 
+    def _set_damaged_lines_aside(self) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{FILE_NAME}.damaged-{number}")).exists():
+            number += 1
+        content = self.path.read_bytes()
+        aside.write_bytes(content)
+        good = [line for line in content.split(b"\n") if _is_whole(line)]
+        write_atomically(self.path, b"".join(line + b"\n" for line in good).decode("ascii"))
+
     def _append(self, entry: Mapping[str, Any]) -> None:
         new = not self.path.exists()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -171,6 +186,14 @@ _SEAL_BYTES = len(b'{"crc": "00000000", ')
 def _sealed(entry: Mapping[str, Any]) -> bytes:
     text = json.dumps(entry).encode("ascii")
     return b'{"crc": "%08x", ' % crc32(text) + text[1:]
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        _unsealed(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _unsealed(line: bytes) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def _read_logs(directory: Path, result: Inspection) -> None:
         if file is None and path not in result.damaged:
             result.logs_without_file.append(log)
         try:
-            for entry in read(log, torn_end=True):
+            # Half an entry at the end is what a killed writer leaves.  Beside a file that is gone
+            # or damaged nobody knows what else it may be.
+            for entry in read(log, torn_end=file is not None):
                 if file is None:
                     _withdraw(entry.key, entry.generation, result)
                 elif entry.sequence > file.contents.sequence:

@@ -297,7 +297,7 @@ class CheckpointStore:
         self._check_process()
         self._probe()
         live = self._live_directory()
-        place = WriterPlace(self.directory, live, stem or self._free_stem(live))
+        place = WriterPlace(self.directory, live, self._free_stem(live, stem))
         writer = CheckpointWriter(
             place,
             generation,
@@ -312,18 +312,23 @@ class CheckpointStore:
                 self._view.add_live(environment)
         return writer
 
-    def _free_stem(self, live: Path) -> str:
-        """Return a name that this process has not used before."""
-        stem = first = own_stem()
+    def _free_stem(self, live: Path, wanted: str | None = None) -> str:
+        """Return a name that no file has; one that was asked for may have a live owner."""
+        stem = first = wanted if wanted is not None else own_stem()
         number = 1
-        while any(
-            path.exists()
-            for directory in {live, self.directory}
-            for path in (directory / f"{stem}.mdb", directory / f"{stem}.withdrawn")
-        ):
+        while self._is_used(live, stem):
+            if wanted is not None and has_live_owner(live / f"{stem}.mdb"):
+                break
             number += 1
             stem = f"{first}-{number}"
         return stem
+
+    def _is_used(self, live: Path, stem: str) -> bool:
+        return any(
+            path.exists()
+            for directory in {live, self.directory}
+            for path in (directory / f"{stem}.mdb", directory / f"{stem}.withdrawn")
+        )
 
     def _end(self, number: int, status: RunStatus, counts: Mapping[str, int]) -> None:
         with self._locked():
@@ -465,14 +470,14 @@ class CheckpointStore:
             with disk_errors(self.directory, "making the directory"):
                 self.directory.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.directory / ".lock")
-            try:
-                with disk_errors(self.directory, "taking the lock"):
+            with disk_errors(self.directory, "taking the lock"):
+                try:
                     lock.acquire(timeout=self.settings.lock_within_s)
-            except Timeout:
-                raise CheckpointBusyError(
-                    f'checkpoint "{self.directory}" has been locked by another start for '
-                    f"{self.settings.lock_within_s:g} s; wait until it is done, or end it"
-                ) from None
+                except Timeout:
+                    raise CheckpointBusyError(
+                        f'checkpoint "{self.directory}" has been locked by another start for '
+                        f"{self.settings.lock_within_s:g} s; wait until it is done, or end it"
+                    ) from None
             try:
                 with disk_errors(self.directory, "writing"):
                     yield
