@@ -100,6 +100,14 @@ class Members:
         """Return the job of a process that was handed up to the keeper, by cheap means."""
         return self._own_evidence(orphan) or self._environment_evidence(orphan) or RUN
 
+    def carries_number(self, pid: int, job: int | None) -> bool:
+        """Whether a process carries the number of this job, or with ``None`` of any of the run."""
+        if self._number is None or pid in self._never:
+            return False
+        carried = rss_limit(pid)
+        ours = run_number_of(carried) == self._number
+        return ours and (job is None or job_number_of(carried) == job)
+
     def _judge(self, pid: int, snapshot: Snapshot, verdicts: dict[int, int | None]) -> None:
         """Find whose the process is: by its own marks, else as its parent's child."""
         line: list[Process] = []

@@ -19,6 +19,7 @@ from backends.process_tree import (
     Identity,
     Process,
     Snapshot,
+    newest_processes,
     process_name,
     read_processes,
     send_group_signal,
@@ -37,6 +38,7 @@ _LONGEST_LOOK_AGAIN_S = 0.5
 _AT_REST = 3
 """How much longer than one look the pause between two looks is, at least."""
 _ROUNDS_BEFORE_FREEZE = 3
+_CHASE_S = 0.03
 
 _CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -184,7 +186,7 @@ class TreeKiller:
         if not alive:
             # A dead leader that is not reaped yet is reaped next; its exit belongs to the end.
             self._look_again(ending, now)
-            return ending.leader is None
+            return ending.leader is None and not self._slipped_away(ending, now)
         ending.seen.update(process.identity for process in alive)
         if now < ending.grace_until:
             self._ask(ending, alive)
@@ -216,6 +218,7 @@ class TreeKiller:
         ending.rounds += 1
         if ending.rounds > _ROUNDS_BEFORE_FREEZE:
             self._insist_while_frozen(ending, now)
+            self._chase(ending)
         self._kill(ending, alive, snapshot, now)
         # Look at once: somebody may have forked while the last look went on.
         ending.pause_s = _FIRST_LOOK_AGAIN_S
@@ -229,6 +232,25 @@ class TreeKiller:
             except OSError:
                 return
             self._kill(ending, _of(ending, self._members.survey(snapshot)), snapshot, now)
+
+    def _slipped_away(self, ending: Ending, now: float) -> bool:
+        """Whether somebody moved on while all processes were looked at, one after the other."""
+        late = newest_processes(lambda pid: self._is_of(ending, pid))
+        if late and now >= ending.grace_until:
+            self._chase(ending)
+            ending.look_at = now
+        return bool(late)
+
+    def _chase(self, ending: Ending) -> None:
+        """Catch who moves on before any look is over, by the newest pids alone."""
+        end = self._clock() + _CHASE_S
+        while self._clock() < end:
+            for process in newest_processes(lambda pid: self._is_of(ending, pid)):
+                send_signal(process.identity, signal.SIGKILL)
+
+    def _is_of(self, ending: Ending, pid: int) -> bool:
+        job = None if ending.number == WHOLE_RUN else ending.number
+        return self._members.carries_number(pid, job)
 
     def _kill(self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float) -> None:
         for group in whole_groups(alive, snapshot):

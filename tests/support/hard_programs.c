@@ -1,0 +1,197 @@
+/* Programs that are hard to end, for the tests of killing.  The first argument names one.
+ *
+ * Each builds its tree and then waits for ever, if it is let.  Whoever tests finds the processes
+ * by the path of this executable, which none of them can shed.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static char self[4096];
+
+static void wait_for_ever(void) {
+    for (;;) pause();
+}
+
+static void ignore_sigterm(void) {
+    signal(SIGTERM, SIG_IGN);
+}
+
+static int in_child(void) {
+    pid_t pid = fork();
+    if (pid < 0) { perror("fork"); exit(99); }
+    return pid == 0;
+}
+
+/* -- trees that obey SIGTERM ------------------------------------------------------------ */
+
+static void sleepers(int count) {
+    for (int i = 0; i < count; i++)
+        if (in_child()) wait_for_ever();
+    wait_for_ever();
+}
+
+static void new_session(void) {
+    if (in_child()) { setsid(); if (in_child()) wait_for_ever(); wait_for_ever(); }
+    wait_for_ever();
+}
+
+static void double_fork(void) {
+    if (in_child()) {
+        setsid();
+        if (in_child()) wait_for_ever();
+        _exit(0);
+    }
+    wait_for_ever();
+}
+
+static void bare_double_fork(void) {
+    if (in_child()) {
+        setsid();
+        if (in_child()) {
+            char *argv[] = {"-", "wait", NULL};
+            char *none[] = {NULL};
+            if (chdir("/") != 0) _exit(99);
+            closefrom(0);
+            execve(self, argv, none);
+            _exit(99);
+        }
+        _exit(0);
+    }
+    wait_for_ever();
+}
+
+static void stopped(void) {
+    if (in_child()) { setsid(); raise(SIGSTOP); wait_for_ever(); }
+    if (in_child()) { raise(SIGSTOP); wait_for_ever(); }
+    wait_for_ever();
+}
+
+static void renamed(char **argv) {
+    if (in_child()) setsid();
+    prctl(PR_SET_NAME, "kworker/0:1", 0, 0, 0);
+    memset(argv[0], 0, strlen(argv[0]));
+    memset(argv[1], 0, strlen(argv[1]));
+    wait_for_ever();
+}
+
+/* Sheds the number and the session, keeps the ancestry. */
+static void shed(void) {
+    if (in_child()) {
+        struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
+        setrlimit(RLIMIT_RSS, &none);
+        setsid();
+        if (in_child()) { setsid(); wait_for_ever(); }
+    }
+    wait_for_ever();
+}
+
+/* -- trees that do not ------------------------------------------------------------------ */
+
+static void ignores_sigterm(void) {
+    ignore_sigterm();
+    if (in_child()) { setsid(); if (in_child()) wait_for_ever(); }
+    wait_for_ever();
+}
+
+static void fork_again(int number) {
+    (void)number;
+    if (in_child()) setsid();
+}
+
+static void forks_on_sigterm(void) {
+    signal(SIGTERM, fork_again);
+    if (in_child()) setsid();
+    wait_for_ever();
+}
+
+static void fork_loop(void) {
+    ignore_sigterm();
+    for (int i = 0; i < 200; i++) {
+        if (in_child()) {
+            if (i % 2) setsid();
+            wait_for_ever();
+        }
+        usleep(2000);
+    }
+    wait_for_ever();
+}
+
+/* A process that is never in one place: each forks the next one in a new session and exits.
+ * The leader starts a second process, which stays, once the first has moved on. */
+static void comet(void) {
+    int moved[2];
+    ignore_sigterm();
+    if (pipe(moved) != 0) exit(99);
+    if (in_child()) {
+        for (int hop = 0;; hop++) {
+            if (!in_child()) _exit(0);
+            setsid();
+            if (hop == 1 && write(moved[1], "!", 1) != 1) _exit(99);
+            usleep(300);
+        }
+    }
+    char byte;
+    if (read(moved[0], &byte, 1) != 1) exit(99);
+    if (in_child()) wait_for_ever();
+    wait_for_ever();
+}
+
+static void *thread_waits(void *nothing) {
+    wait_for_ever();
+    return nothing;
+}
+
+/* Its first thread is gone, so that it reads as a zombie while it lives. */
+static void headless(void) {
+    pthread_t thread;
+    ignore_sigterm();
+    if (in_child()) setsid();
+    if (pthread_create(&thread, NULL, thread_waits, NULL) != 0) exit(99);
+    pthread_exit(NULL);
+}
+
+/* -- leaders that leave something behind ------------------------------------------------ */
+
+static void holds_stdout(void) {
+    if (in_child()) { setsid(); printf("held\n"); fflush(stdout); wait_for_ever(); }
+    exit(0);
+}
+
+static void stubborn_leftover(void) {
+    ignore_sigterm();
+    if (in_child()) { setsid(); wait_for_ever(); }
+    exit(7);
+}
+
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "wait";
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (length > 0) self[length] = '\0';
+#define MODE(name, call) if (!strcmp(mode, name)) call
+    MODE("wait", wait_for_ever());
+    MODE("sleepers", sleepers(argc > 2 ? atoi(argv[2]) : 1));
+    MODE("new-session", new_session());
+    MODE("double-fork", double_fork());
+    MODE("bare-double-fork", bare_double_fork());
+    MODE("stopped", stopped());
+    MODE("renamed", renamed(argv));
+    MODE("shed", shed());
+    MODE("ignores-sigterm", ignores_sigterm());
+    MODE("forks-on-sigterm", forks_on_sigterm());
+    MODE("fork-loop", fork_loop());
+    MODE("comet", comet());
+    MODE("headless", headless());
+    MODE("holds-stdout", holds_stdout());
+    MODE("stubborn-leftover", stubborn_leftover());
+    fprintf(stderr, "unknown mode %s\n", mode);
+    return 98;
+}
