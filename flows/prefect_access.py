@@ -9,23 +9,22 @@ from flows.ephemeral_server import EphemeralServer
 
 
 @contextlib.contextmanager
-def prefect_server() -> Iterator[tuple[str, dict[str, str], bool | str]]:
-    """Yield the API's URL, the headers of each request, and how to check certificates.
+def prefect_server() -> Iterator[str]:
+    """Yield the API's URL.
 
     Where no server is configured one is started on the database of Prefect's home, and ended
     afterwards.  Raises ``ServerError`` where that fails.
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.prefect_settings import connection
-
-    if PREFECT_API_URL.value():
-        yield connection()
+    configured = PREFECT_API_URL.value()
+    if configured:
+        yield configured
         return
     server = EphemeralServer.start()
     try:
         server.wait_until_up()
         with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield connection()
+            yield server.api_url
     finally:
         server.stop()

@@ -19,6 +19,7 @@ from flows.run_settings import RunSettings
 from flows.run_summary import RunSummary
 from flows.session import RunSession
 from observers.prefect_reporter import PrefectReporter
+from tasks.sanitise import one_line
 
 _log = logging.getLogger("holdfast.prefect")
 
@@ -83,7 +84,7 @@ class PrefectThread:
             _log.warning(
                 "the run goes on without Prefect: %s; report it later: "
                 "python -m flows.run sync %s; to start without Prefect: --offline",
-                error,
+                one_line(str(error)),
                 run,
             )
         finally:
@@ -106,5 +107,10 @@ class PrefectThread:
             led = Led(self._session, self.reporter, ephemeral=self._server is not None)
             stack.enter_context(led_by(led))
             flow = FLOWS[self._flow_name].with_options(flow_run_name=self._session.run)
-            flow(**self._parameters, return_state=True)
+            known = flow.parameters.properties
+            self._session.note_flow_run(
+                None, str(PREFECT_API_URL.value()), ephemeral=self._server is not None
+            )
+            given = {key: value for key, value in self._parameters.items() if key in known}
+            flow(**given, return_state=True)
             self._unreported = led.unreported

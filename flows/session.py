@@ -304,8 +304,11 @@ class RunSession:
         for backend in self._backends.values():
             backend.ward(pid)
 
-    def note_flow_run(self, flow_run_id: str, api_url: str, *, ephemeral: bool) -> None:
-        """Remember, for whoever reads the run from disk, where it is reported to."""
+    def note_flow_run(self, flow_run_id: str | None, api_url: str, *, ephemeral: bool) -> None:
+        """Remember, for whoever reads the run from disk, where it is reported to.
+
+        Without an id the flow run is about to be made, with the run's name.
+        """
         with self._writing:
             self._file = replace(
                 self._file,

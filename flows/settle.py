@@ -23,7 +23,6 @@ from backends.keeper_process import KeeperFile
 from backends.sweep import sweep_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
-from flows.run_settings import DEFAULT_REPORT_LIMIT
 from observers.job_list import read_job_list
 from observers.journal import Journal
 from observers.journal_reader import read_journal
@@ -144,15 +143,13 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
 def _report(directory: Path, file: RunFile) -> None:
     """Tell the Prefect server, if it is still there; what is missing, ``sync`` sends later."""
     api_url = (file.prefect or {}).get("api_url")
-    if file.flow_run_id is None or api_url is None:
+    if api_url is None:
         return
-    from flows.prefect_settings import connection
-    from observers.report_sync import sync
+    # Imported here: it imports Prefect, which a run without it never does.
+    from flows.reporting import report
 
     try:
-        _, headers, verify = connection(str(api_url))
-        limit = DEFAULT_REPORT_LIMIT if file.report_limit is None else file.report_limit
-        sync(directory, str(api_url), headers, verify=verify, wait_s=_REPORT_WAIT_S, limit=limit)
+        report(directory, file, str(api_url), wait_s=_REPORT_WAIT_S)
     except (HoldfastError, OSError) as error:
         _log.warning(
             "the Prefect server was not told how run %s ended: %s; "

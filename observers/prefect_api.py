@@ -103,6 +103,12 @@ class PrefectApi:
             raise
         return found if isinstance(found, dict) else None
 
+    def flow_run_called(self, name: str) -> str | None:
+        """Return the id of the newest flow run of this name; ``None`` if there is none."""
+        wanted = {"flow_runs": {"name": {"any_": [name]}}, "limit": 1, "sort": "START_TIME_DESC"}
+        found = self._ask("POST", "/flow_runs/filter", wanted).json()
+        return str(found[0]["id"]) if found else None
+
     def force_flow_run_state(
         self, flow_run_id: str, state_type: str, name: str, message: str
     ) -> None:

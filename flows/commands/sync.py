@@ -11,8 +11,7 @@ import click
 from flows.commands.options import places
 from flows.history import find_run
 from flows.prefect_access import prefect_server
-from flows.run_settings import DEFAULT_REPORT_LIMIT
-from observers.report_sync import sync
+from flows.reporting import report
 
 
 @click.command("sync")
@@ -33,16 +32,8 @@ def command(run: str, runs: Path, as_json: bool, wait_s: float) -> int:  # fmt: 
     Exit code 0 when the server has confirmed everything, 1 when something is missing.
     """
     past = find_run(runs, run)
-    limit = past.file.report_limit
-    with prefect_server() as (api_url, headers, verify):
-        result = sync(
-            past.directory,
-            api_url,
-            headers,
-            verify=verify,
-            wait_s=wait_s,
-            limit=DEFAULT_REPORT_LIMIT if limit is None else limit,
-        )
+    with prefect_server() as api_url:
+        result = report(past.directory, past.file, api_url, wait_s=wait_s)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result)))
     else:
