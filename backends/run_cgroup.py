@@ -30,7 +30,7 @@ class RunCgroup:
         """Make the run's cgroup below this process's own; ``None`` where that is impossible."""
         if os.environ.get(HIDE_VARIABLE):
             return None
-        own = _own_cgroup()
+        own = own_cgroup()
         if own is None:
             return None
         cgroup = cls(f"{own}/{_PREFIX}{run_number:x}")
@@ -58,7 +58,7 @@ class RunCgroup:
 
     def holds_this_process(self) -> bool:
         """Whether this process stands in it or below it."""
-        own = _own_cgroup() or ""
+        own = own_cgroup() or ""
         return f"{own}/".startswith(f"{self.path}/")
 
     def kill(self) -> None:
@@ -97,7 +97,7 @@ class RunCgroup:
             time.sleep(_LOOK_S)
 
 
-def _own_cgroup() -> str | None:
+def own_cgroup() -> str | None:
     """Return the folder of this process's cgroup v2, wherever v2 is mounted."""
     mount = next(
         (

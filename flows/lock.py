@@ -144,6 +144,22 @@ class NameLock:
                 self._path.unlink(missing_ok=True)
         self._held = None
 
+    def clear(self, dead: Callable[[Holder], None]) -> bool:
+        """Remove a lock that nobody alive holds; whether there was one.
+
+        ``dead`` is called with the holder that died, as for ``take``; what it raises leaves the
+        lock as it is.
+        """
+        with self._guard:
+            holder = self.holder()
+            if holder is not None:
+                if holder.driver.is_alive() or holder.live_keeper() is not None:
+                    return False
+                dead(holder)
+            was_there = self._path.exists()
+            self._path.unlink(missing_ok=True)
+            return was_there
+
     def _write(self, holder: Holder) -> None:
         write_json_atomically(self._path, holder.to_json(), mode=0o600)
         self._held = holder

@@ -9,6 +9,9 @@ from pathlib import Path
 from tasks.errors import InputError
 from tasks.process_identity import host_name
 
+SOCKET_PATH_BYTES = 107
+"""How long the path of a Unix socket may be."""
+
 
 def runs_directory(given: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of run directories: ``given``, else ``$HOLDFAST_RUNS``, else ``runs``.
@@ -49,13 +52,18 @@ def state_directory() -> Path:
     return place
 
 
+def short_folder() -> Path:
+    """Return where sockets lie whose path in the state folder would be too long; makes nothing."""
+    return Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
+
+
 def socket_path(run_number: int, kind: str) -> Path:
     """Return a short path for a Unix socket: the kernel takes 107 bytes at most."""
     name = f"{run_number:x}.{kind}"
     path = state_directory() / name
-    if len(os.fsencode(path)) <= 107:
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
         return path
-    place = Path(tempfile.gettempdir()) / f"holdfast-{os.getuid()}"
+    place = short_folder()
     place.mkdir(mode=0o700, exist_ok=True)
     if place.stat().st_uid != os.getuid() or place.is_symlink():
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ _COMMANDS = {
     "sync": "Send to the Prefect server what it has not got of a run.",
     "settle": "Give runs whose process died their end.",
     "backends": "List where jobs can run.",
+    "doctor": "Check this machine, this installation and this folder of runs.",
 }
 """Each command and its line of help; the code is in ``flows/commands/<name>.py``."""
 
@@ -68,6 +70,8 @@ def cli(context: click.Context) -> None:
 
     Nothing survives a stop; what was cancelled or crashed resumes where it stopped.
     """
+    if os.environ.get("NO_COLOR"):
+        context.color = False  # for every command: they inherit it
     if context.invoked_subcommand is None:
         command = cli.get_command(context, "demo")
         if command is not None:
