@@ -38,7 +38,6 @@ class JobLines:
         self._text = ""
         self._repeats_key = False
         self._decode = json.JSONDecoder(object_pairs_hook=self._as_mapping).decode
-        self._builder: GraphBuilder | None = None
 
     def read(self, stream: BinaryIO, first: bytes = b"") -> tuple[Head, GraphBuilder]:
         """Return the head and the builder that took every job.

@@ -25,8 +25,9 @@ def read_toml_document(text: str, problems: Problems) -> Document:
         problems.fail(f"column {at[2]}: is no TOML: {said}", line=int(at[1]))
     except RecursionError:
         problems.fail("is nested too deeply for a DAG file")
-    except ValueError as error:  # an impossible date, an integer of more than 4,300 digits
-        problems.fail(f"is no TOML: {error}")
+    except ValueError as error:
+        said = "an integer has more than 4,300 digits" if "digits" in str(error) else str(error)
+        problems.fail(f"is no TOML: {said}")
     return Document(value, cache(lambda: _toml_places(text)))
 
 

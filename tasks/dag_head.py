@@ -123,7 +123,7 @@ class _HeadReader:
         for name, amount in value.items():
             if not isinstance(name, str) or not _RESOURCE_NAME.fullmatch(name):
                 text = f"{shown(name)} is no name of a resource; give letters, digits and _"
-                self._report(("resources",), text)
+                self._report(("resources", name) if isinstance(name, str) else ("resources",), text)
             elif name.upper() in variables:
                 text = f'differs from "{variables[name.upper()]}" in case alone; rename one'
                 self._report(("resources", name), text)

@@ -65,9 +65,6 @@ class GraphBuilder:
         """Ids of jobs that are wrong otherwise, with the entries that they come from."""
         self._ids_are_known = True
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def add(self, entry: int, job: object) -> None:
         """Take one entry: a job, or one with a matrix that stands for many."""
         if not isinstance(job, Mapping):

@@ -52,6 +52,9 @@ def valid_defaults(
 
     Reported here once, so that a wrong default is not reported again for each job.
     """
+    if not all(isinstance(name, str) for name in defaults):
+        report((), "has a key that is no text; the keys are fields of a job")
+        return {}
     good = with_texts({name: defaults[name] for name in defaults if name not in _OWN})
     for name in _OWN:
         if name in defaults:

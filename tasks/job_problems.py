@@ -61,6 +61,7 @@ _ALLOWED_INSIDE: Mapping[str, str] = {
 
 _REASONS: Mapping[str, str] = {
     "bool_type": "is neither true nor false",
+    "dict_type": "is no mapping",
     "finite_number": "is not finite",
     "float_type": "is no number",
     "greater_than": "is too small",
@@ -152,7 +153,7 @@ def _path(loc: tuple[int | str, ...]) -> Path:
 
 
 def _is_said_elsewhere(found: Mapping[str, Any]) -> bool:
-    """Whether it is one of the two problems of a command that is neither text nor a list.
+    """Whether another problem of a command, which may be text or a list, says the same.
 
     A list is told about as a list, everything else as text.
     """
@@ -161,6 +162,8 @@ def _is_said_elsewhere(found: Mapping[str, Any]) -> bool:
         return False
     if found["type"] == "tuple_type" and len(loc) == 2:
         return True
+    if found["type"] == "too_short" and found["input"]:
+        return True  # its words are wrong, each of which is told about
     is_text_branch = not str(loc[1]).startswith("tuple")
     return is_text_branch and isinstance(found["input"], list | tuple)
 
