@@ -29,7 +29,7 @@ from observers.journal_reader import read_journal
 from observers.results import count_jobs, write_results
 from observers.status_links import StatusLinks
 from tasks.errors import HoldfastError, StateError
-from tasks.events import JobChanged, JobEnd, RunEnded, from_iso_utc
+from tasks.events import JobChanged, JobEnd, RunEnded, RunStarted, from_iso_utc
 from tasks.process_identity import ProcessIdentity, wait_for_end
 from tasks.spec import JobRecord
 from tasks.status import Cause, CauseKind, JobStatus, RunStatus
@@ -76,11 +76,12 @@ def end_dead_run(holder: Holder) -> None:
         _log.exception("run %s could not be settled", holder.run)
 
 
-def settle(directory: Path) -> RunStatus:
+def settle(directory: Path, *, report: bool = True) -> RunStatus:
     """Give a dead run its end and return its status; a run that has one keeps it.
 
-    Ends what still carries the run's number first.  Raises ``StateError`` while the driver
-    lives, or while its keeper does and is not the caller's parent.
+    Ends what still carries the run's number first.  Without ``report`` Prefect is neither told
+    nor imported.  Raises ``StateError`` while the driver lives, or while its keeper does and is
+    not the caller's parent.
     """
     with FileLock(directory / ".settle.lock", timeout=_SETTLE_LOCK_TIMEOUT_S):
         file = RunFile.read(directory)
@@ -96,7 +97,10 @@ def settle(directory: Path) -> RunStatus:
                 raise StateError(f"run {file.run} is being ended by its keeper {keeper.pid}")
         else:
             _sweep(directory, file)
-        return _settle(directory, file)
+        status = _settle(directory, file)
+        if report:
+            _report(directory, file)
+        return status
 
 
 def _sweep(directory: Path, file: RunFile) -> None:
@@ -127,6 +131,8 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
     if past.ended is None:
         events = _missing_ends(directory, file, past, at)
         status, counts = RunStatus.CRASHED, _counts(past, events)
+        if not past.started:
+            _tell_start(directory, file)
         _tell(directory, events, RunEnded(at, status, counts))
     else:
         # The driver died after its last event: only what follows from it is missing.
@@ -136,7 +142,6 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
     file.ended(status, counts, at).write(directory)
     if file.socket:
         Path(file.socket).unlink(missing_ok=True)
-    _report(directory, file)
     return status
 
 
@@ -164,20 +169,30 @@ def _report(directory: Path, file: RunFile) -> None:
 class _Past:
     """What the journal tells about each job, and the end of the run if it was written."""
 
-    last: dict[str, dict[str, Any]] = field(default_factory=dict)
+    last: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """The newest ``job_status`` entry of each job."""
+    started: bool = False
+    """Whether there is any entry: a driver may die before it has written one."""
     ended: tuple[RunStatus, Mapping[str, int], float] | None = None
 
 
 def _replay(directory: Path) -> _Past:
     past = _Past()
-    for entry in read_journal(directory):
+    for entry in _entries(directory):
+        past.started = True
         if entry["event"] == "job_status":
             past.last[entry["job"]] = entry
         elif entry["event"] == "run_ended":
             at = from_iso_utc(entry["at"])
             past.ended = (RunStatus(entry["status"]), entry["counts"], at)
     return past
+
+
+def _entries(directory: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        yield from read_journal(directory)
+    except FileNotFoundError:
+        return  # the driver died before it had one
 
 
 def _missing_ends(directory: Path, file: RunFile, past: _Past, at: float) -> list[JobChanged]:
@@ -245,6 +260,14 @@ def _counts(past: _Past, events: Sequence[JobChanged]) -> dict[str, int]:
     return count_jobs(
         {"status": status, "skipped": job in skipped} for job, status in statuses.items()
     )
+
+
+def _tell_start(directory: Path, file: RunFile) -> None:
+    journal = Journal(directory)
+    try:
+        journal.run_started(RunStarted(file.started_at, file.to_json()))
+    finally:
+        journal.close()
 
 
 def _tell(directory: Path, events: Sequence[JobChanged], end: RunEnded) -> None:

@@ -37,6 +37,15 @@ class Examination:
         """Return the processes of this host as they are now."""
         return read_processes()
 
+    def settle(self, directory: Path) -> str:
+        """Give a dead run its end and return its status; offline Prefect is not told.
+
+        Raises ``HoldfastError`` or ``OSError`` where that is not possible.
+        """
+        from flows.settle import settle
+
+        return settle(directory, report=not self.offline).value
+
     @cached_property
     def runs_answer(self) -> bool:
         """Whether the runs folder can be read at all: whoever asks a dead server hangs."""

@@ -9,7 +9,6 @@ from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.lock import Holder, NameLock
 from flows.places import state_directory
 from flows.run_directory import RunFile
-from flows.settle import settle
 from tasks.errors import HoldfastError
 
 
@@ -22,7 +21,7 @@ def check_locks(examination: Examination) -> Iterator[Finding]:
         if holder is not None and _is_held(holder):
             held += 1
         elif examination.fix:
-            yield _cleared(lock, _whose(holder))
+            yield _cleared(lock, _whose(holder), examination)
         elif path.exists():
             message = f"{_whose(holder)}; the next start takes it over by itself"
             yield warning(lock.name, message, "remove it now: python -m flows.run doctor --fix")
@@ -39,15 +38,14 @@ def _whose(holder: Holder | None) -> str:
     return f"held by run {holder.run}, whose process {holder.driver.pid} is gone"
 
 
-def _cleared(lock: NameLock, whose: str) -> Finding:
+def _cleared(lock: NameLock, whose: str, examination: Examination) -> Finding:
+    def settle(holder: Holder) -> None:
+        if RunFile.read(holder.directory) is not None:  # else there is nothing left of the run
+            examination.settle(holder.directory)
+
     try:
-        removed = lock.clear(_settle)
+        removed = lock.clear(settle)
     except (HoldfastError, OSError) as error:
-        advice = "settle that run, or see why it cannot be settled: python -m flows.run settle"
-        return problem(lock.name, f"{whose}; it could not be settled: {error}", advice)
+        message = f"{whose}; it could not be settled: {error}"
+        return problem(lock.name, message, "see why: python -m flows.run settle RUN --runs DIR")
     return ok(lock.name, f"{whose}; {'removed' if removed else 'no longer there'}")
-
-
-def _settle(holder: Holder) -> None:
-    if RunFile.read(holder.directory) is not None:  # else there is nothing left of the run
-        settle(holder.directory)

@@ -13,7 +13,7 @@ from flows.diagnosis.kept_run import judge_kept_run
 from flows.diagnosis.processes import is_stopped
 from flows.history import PastRun, runs_in
 from flows.lock import keeper_of
-from flows.settle import driver_of, is_dead, settle
+from flows.settle import driver_of, is_dead
 from tasks.errors import HoldfastError
 from tasks.process_identity import ProcessIdentity, host_name
 
@@ -31,18 +31,19 @@ def check_runs(examination: Examination) -> Iterator[Finding]:
     for past in runs_in(runs):
         known.add(past.directory.name)
         if not past.file.status.is_end:
-            yield _going_on(past, fix=examination.fix)
+            yield _going_on(past, examination)
     yield from _unreadable(runs, known)
     yield ok("folder", f'{len(known):,} runs in "{runs}"' if known else f'no runs in "{runs}"')
 
 
-def _going_on(past: PastRun, *, fix: bool) -> Finding:
+def _going_on(past: PastRun, examination: Examination) -> Finding:
     keeper = keeper_of(past.directory)
     if not is_dead(past.directory, past.file):
         return _led(past, keeper)
     if keeper is None or not keeper.is_alive():
-        return _settled(past)
-    return judge_kept_run(past.directory, (keeper.pid, keeper.start_time), fix=fix)
+        return _settled(past, examination)
+    identity = keeper.pid, keeper.start_time
+    return judge_kept_run(past.directory, identity, fix=examination.fix)
 
 
 def _led(past: PastRun, keeper: ProcessIdentity | None) -> Finding:
@@ -50,24 +51,28 @@ def _led(past: PastRun, keeper: ProcessIdentity | None) -> Finding:
     if driver is None:  # pragma: no cover - then it would be dead
         raise RuntimeError(f"run {run} lives without a driver; this is a bug")
     if driver.host != host_name():
-        return ok(run, f'{past.file.status} on host "{driver.host}", which alone can tell more')
+        status = past.file.status.value
+        return ok(run, f'{status} on host "{driver.host}", which alone can tell more')
     for name, process in (("driver", driver), ("keeper", keeper)):
         if process is not None and process.is_alive() and is_stopped(process.pid):
             message = f"its {name}, process {process.pid}, is stopped"
             return warning(run, message, f"let it go on: kill -CONT {process.pid}")
-    return ok(run, f"{past.file.status}, led by process {driver.pid}")
+    return ok(run, f"{past.file.status.value}, led by process {driver.pid}")
 
 
-def _settled(past: PastRun) -> Finding:
+def _settled(past: PastRun, examination: Examination) -> Finding:
     run, driver = past.file.run, driver_of(past.file)
     who = "its driver" if driver is None else f"its driver, process {driver.pid},"
-    message = f"read as {past.file.status}, but {who} is dead"
+    message = f"read as {past.file.status.value}, but {who} is dead"
+    place = f"{run} --runs {past.directory.parent}"
     try:
-        status = settle(past.directory)
+        status = examination.settle(past.directory)
     except (HoldfastError, OSError) as error:
-        advice = f"python -m flows.run settle {run} --runs {past.directory.parent}"
+        advice = f"see why: python -m flows.run settle {place}"
         return problem(run, f"{message}; it could not be settled: {error}", advice)
-    return warning(run, f"{message}; settled: {status}")
+    untold = examination.offline and past.file.prefect is not None
+    advice = f"tell Prefect: python -m flows.run sync {place}" if untold else ""
+    return warning(run, f"{message}; settled: {status}", advice)
 
 
 def _unreadable(runs: Path, known: set[str]) -> Iterator[Finding]:

@@ -19,7 +19,6 @@ from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.diagnosis.known_runs import KnownRun, KnownRuns
 from flows.diagnosis.processes import command_text, line_above, owner_of
 from flows.run_directory import RunFile
-from flows.settle import settle
 from tasks.errors import HoldfastError
 from tasks.process_number import run_number_of
 
@@ -43,7 +42,7 @@ class Strays:
             return f"run number {self.number:x}, which nobody knows"
         file = RunFile.read(self.run.directory) or self.run.file
         if file.status.is_end:
-            return f"run {file.run}, which is over ({file.status})"
+            return f"run {file.run}, which is over ({file.status.value})"
         return f"run {file.run}, whose driver and keeper are dead"
 
 
@@ -59,7 +58,7 @@ def check_strays(examination: Examination) -> Iterator[Finding]:
             continue
         found = True
         strays = Strays(number, runs.find(number, processes), processes)
-        yield from _judge(strays, snapshot, fix=examination.fix)
+        yield from _judge(strays, snapshot, examination)
     if not found:
         yield ok("processes", "none carries the number of a run that is over, dead or unknown")
 
@@ -75,11 +74,13 @@ def _carriers(snapshot: Snapshot) -> dict[int, list[Process]]:
     return carriers
 
 
-def _judge(strays: Strays, snapshot: Snapshot, *, fix: bool) -> Iterator[Finding]:
+def _judge(strays: Strays, snapshot: Snapshot, examination: Examination) -> Iterator[Finding]:
     named = {process: command_text(process.pid) for process in strays.processes}
     whose, out_of_reach = strays.whose, _out_of_reach(strays, snapshot)
-    if fix and not out_of_reach:
-        yield from _ended(strays, named, whose)
+    if examination.fix and not out_of_reach:
+        yield from _settled(strays, examination)
+        _sweep(strays)
+        yield from _ended(named, whose)
         return
     advice = out_of_reach or "end it: python -m flows.run doctor --fix"
     level = warning if out_of_reach else problem
@@ -105,35 +106,37 @@ def _is_slurm(pid: int) -> bool:
     return process_name(pid).startswith("slurmstepd")
 
 
-def _ended(strays: Strays, named: dict[Process, str], whose: str) -> Iterator[Finding]:
-    trouble = _end(strays)
-    left = 0
-    for count, (process, command) in enumerate(named.items()):
-        subject = f"process {process.pid}"
-        if _is_there(process):
-            left += 1
-            message = f"`{command}` of {whose} could not be ended{trouble}"
-            yield problem(subject, message, "it may be stuck in the kernel; look at its state: ps")
-        elif count < _SHOWN:
-            yield warning(subject, f"`{command}` of {whose}: ended")
-    if len(named) > _SHOWN:
-        yield warning("processes", f"{len(named) - left:,} of {whose}: ended")
+def _settled(strays: Strays, examination: Examination) -> Iterator[Finding]:
+    """Give the run its end, if it is known and has none; tell only where that fails."""
+    if strays.run is None:
+        return
+    directory = strays.run.directory
+    try:
+        examination.settle(directory)
+    except (HoldfastError, OSError) as error:
+        advice = f"see why: python -m flows.run settle {directory.name} --runs {directory.parent}"
+        yield problem(directory.name, f"could not be settled: {error}", advice)
 
 
-def _end(strays: Strays) -> str:
-    """End what the run left behind; returns why it could not be settled, if so."""
-    trouble = ""
-    if strays.run is not None:
-        try:
-            settle(strays.run.directory)
-        except (HoldfastError, OSError) as error:
-            trouble = f" ({error})"
-    # Settling sweeps too, but not after a run that already had its end.
-    run, directory = "", None
-    if strays.run is not None:
-        run, directory = strays.run.file.run, strays.run.directory
-    sweep_run(strays.number, run, directory=directory)
-    return trouble
+def _sweep(strays: Strays) -> None:
+    """End what is left; settling a run that had its end already has ended nobody."""
+    if strays.run is None:
+        sweep_run(strays.number, "")
+    else:
+        sweep_run(strays.number, strays.run.file.run, directory=strays.run.directory)
+
+
+def _ended(named: dict[Process, str], whose: str) -> Iterator[Finding]:
+    left = {process for process in named if _is_there(process)}
+    for process in left:
+        message = f"`{named[process]}` of {whose} could not be ended"
+        advice = f"it may be stuck in the kernel: ps -o stat,wchan {process.pid}"
+        yield problem(f"process {process.pid}", message, advice)
+    gone = [process for process in named if process not in left]
+    for process in gone[:_SHOWN]:
+        yield warning(f"process {process.pid}", f"`{named[process]}` of {whose}: ended")
+    if len(gone) > _SHOWN:
+        yield warning("processes", f"{len(gone) - _SHOWN:,} more of {whose}: ended")
 
 
 def _is_there(process: Process) -> bool:
