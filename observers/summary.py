@@ -54,7 +54,7 @@ def summary_text(
     places = {"run directory": str(directory), **({} if commands is None else commands)}
     width = max(len(purpose) for purpose in places)
     lines += [f"{purpose:<{width}}  {what}" for purpose, what in places.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _headline(contents: Mapping[str, Any], duration_s: float) -> str:

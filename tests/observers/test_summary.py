@@ -37,7 +37,7 @@ def a_run(
 def test_a_run_that_passed_is_two_lines(tmp_path: Path) -> None:
     a_run(tmp_path, way(a_job(), S, Q, R, PASSED), RunStatus.COMPLETED)
     assert summary_text(tmp_path) == (
-        f'Run "smoke" completed: 1 passed; 1 job in 2.00 s\nrun directory  {tmp_path}\n'
+        f'Run "smoke" completed: 1 passed; 1 job in 2.00 s\nrun directory  {tmp_path}'
     )
 
 
@@ -62,7 +62,7 @@ def test_a_failure_is_told_with_its_cause_its_log_and_its_last_lines(tmp_path: P
         "  test-8 killed: ran longer than 60 s\n"
         f"    log  {tmp_path}/jobs/test-8/log.txt\n"
         f"run directory      {tmp_path}\n"
-        "rerun what failed  python -m flows.run rerun r\n"
+        "rerun what failed  python -m flows.run rerun r"
     )
 
 
