@@ -15,7 +15,11 @@ from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.futures import PrefectFuture
 
 from flows.latch import Latch
-from flows.prefect_private import FutureWithFinalState, raise_if_suspended
+from flows.prefect_private import (
+    FutureWithFinalState,
+    asks_for_a_task_that_will_not_run,
+    raise_if_suspended,
+)
 from tasks.job_result import JobFailedError, JobResult
 from tasks.prefect_ids import task_run_id
 from tasks.prefect_states import PrefectState, prefect_state
@@ -93,7 +97,8 @@ class JobFuture(FutureWithFinalState[JobResult]):
         final = self.final_state()
         if final is None:
             return self._new_state(prefect_state(self._status), None, None)
-        self._owner.looked_at(self)
+        if not asks_for_a_task_that_will_not_run():
+            self._owner.looked_at(self)
         return final
 
     def final_state(self) -> State[JobResult] | None:

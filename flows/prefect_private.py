@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
@@ -24,6 +25,8 @@ from prefect.client.schemas.responses import (
 )
 from prefect.futures import PrefectConcurrentFuture, PrefectTaskRunFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]  # not in its __all__
+from prefect.utilities.annotations import allow_failure
+from prefect.utilities.engine import resolve_to_final_result
 
 _R = TypeVar("_R")
 
@@ -44,6 +47,18 @@ class FutureWithFinalState(PrefectTaskRunFuture[_R], abc.ABC, Generic[_R]):
     @property
     def _final_state(self) -> State[_R] | None:  # type: ignore[override]
         return self.final_state()
+
+
+def asks_for_a_task_that_will_not_run() -> bool:
+    """Whether the caller's caller is Prefect's engine that resolves the input of a task.
+
+    A task whose input failed is not run, and a flow that calls it directly gets ``None`` for an
+    answer: nobody has looked at the failure then, unless ``allow_failure`` says that it may be.
+    """
+    frame = sys._getframe(2)
+    if frame.f_code is not resolve_to_final_result.__code__:
+        return False
+    return not isinstance(frame.f_locals["context"].get("annotation"), allow_failure)
 
 
 def was_looked_at(future: PrefectConcurrentFuture[Any]) -> bool:
