@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from backends.process_tree import Snapshot, read_processes
 from tasks.checkpoint.file_systems import MountTable
+from tasks.errors import HoldfastError
 
 if TYPE_CHECKING:
     from flows.diagnosis.keeper_probe import KeeperProbe
@@ -19,6 +20,10 @@ Result = TypeVar("Result")
 
 ANSWER_WITHIN_S = 3.0
 """How long a folder or a server may take to answer: a dead one never does."""
+
+
+class UnsettledError(HoldfastError):
+    """A dead run could not be given its end."""
 
 
 @dataclass
@@ -40,11 +45,16 @@ class Examination:
     def settle(self, directory: Path) -> str:
         """Give a dead run its end and return its status; offline Prefect is not told.
 
-        Raises ``HoldfastError`` or ``OSError`` where that is not possible.
+        Raises ``UnsettledError`` with the reason, whatever that is: what a dead run left on the
+        disk may be anything, and must not keep others from being looked at.
         """
         from flows.settle import settle
 
-        return settle(directory, report=not self.offline).value
+        try:
+            return settle(directory, report=not self.offline).value
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            raise UnsettledError(f"it could not be settled: {reason}") from error
 
     @cached_property
     def runs_answer(self) -> bool:
@@ -59,10 +69,11 @@ class Examination:
         return probe_keeper()
 
 
-def in_time(call: Callable[[], Result], limit_s: float = ANSWER_WITHIN_S) -> Result | None:
+def in_time(call: Callable[[], Result], limit_s: float | None = None) -> Result | None:
     """Return what the call returns, raise what it raises; ``None`` where it takes too long.
 
     For calls that may block in the kernel or in a resolver, where they cannot be interrupted.
+    ``limit_s`` is ``ANSWER_WITHIN_S`` where it is not given.
     """
     done: list[Result] = []
     # What the call raises must not pass for the error of a call that took too long.
@@ -76,7 +87,7 @@ def in_time(call: Callable[[], Result], limit_s: float = ANSWER_WITHIN_S) -> Res
 
     thread = threading.Thread(target=run, name="holdfast-doctor-probe", daemon=True)
     thread.start()
-    thread.join(limit_s)
+    thread.join(ANSWER_WITHIN_S if limit_s is None else limit_s)
     if failed:
         raise failed[0]
     return done[0] if done else None

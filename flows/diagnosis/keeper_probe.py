@@ -45,12 +45,12 @@ def probe_keeper() -> KeeperProbe:
         up_s = time.monotonic() - began
         cgroup = welcome.get("cgroup")
         kills = cgroup is not None and Path(cgroup, "cgroup.kill").exists()
-        ended_s = _end(connection)
+        ended_s = end_keeper(connection)
         left = KEEPER_FILE if (directory / KEEPER_FILE).exists() else ""
         return KeeperProbe(up_s, ended_s, cgroup=cgroup, cgroup_kill=kills, left=left)
 
 
-def _end(connection: KeeperConnection) -> float | None:
+def end_keeper(connection: KeeperConnection) -> float | None:
     """Have the keeper leave; returns how long that took, ``None`` where it had to be killed."""
     began = time.monotonic()
     connection.send({"type": "close", "grace_s": 0.0})

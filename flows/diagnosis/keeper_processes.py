@@ -21,7 +21,7 @@ class LiveKeeper:
 
     process: Process
     directory: Path | None
-    """The run's directory; ``None`` if it was removed or is not ours to see."""
+    """The run's directory, there or removed; ``None`` if it is not ours to see."""
     driver_lives: bool | None
     """``None`` where nobody can tell."""
 
@@ -49,7 +49,8 @@ def _directory(pid: int) -> Path | None:
         log = Path(f"/proc/{pid}/fd/2").readlink()
     except OSError:
         return None
-    return log.parent if log.name == KEEPER_LOG else None
+    # The kernel says so behind the name when the file was removed.
+    return log.parent if log.name.removesuffix(" (deleted)") == KEEPER_LOG else None
 
 
 def driver_lives(directory: Path) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from flows.diagnosis.examination import Examination
 from flows.diagnosis.finding import Finding, ok, warning
@@ -42,6 +43,11 @@ def _without_directory(keeper: LiveKeeper) -> Iterator[Finding]:
     identity = ProcessIdentity.of(pid)
     if identity is None or wait_for_end(identity, timeout_s=_LEAVING_S):
         return
-    where = "cannot be found" if keeper.directory is None else f'"{keeper.directory}" is gone'
-    message = f"this keeper's run directory {where}, so that its run cannot be told or settled"
+    message = f"this keeper's run directory {_fate(keeper.directory)}, so its run cannot be told"
     yield warning(f"process {pid}", message, f"if nobody needs the run, end it: kill {pid}")
+
+
+def _fate(directory: Path | None) -> str:
+    if directory is None:
+        return "cannot be found"
+    return f'"{directory}" {"names it no more" if directory.is_dir() else "is gone"}'

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.diagnosis.examination import Examination
+from flows.diagnosis.examination import Examination, UnsettledError
 from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.lock import Holder, NameLock
 from flows.places import state_directory
 from flows.run_directory import RunFile
-from tasks.errors import HoldfastError
 
 
 def check_locks(examination: Examination) -> Iterator[Finding]:
@@ -45,7 +44,7 @@ def _cleared(lock: NameLock, whose: str, examination: Examination) -> Finding:
 
     try:
         removed = lock.clear(settle)
-    except (HoldfastError, OSError) as error:
-        message = f"{whose}; it could not be settled: {error}"
-        return problem(lock.name, message, "see why: python -m flows.run settle RUN --runs DIR")
+    except UnsettledError as error:
+        advice = "see why: python -m flows.run settle RUN --runs DIR"
+        return problem(lock.name, f"{whose}; {error}", advice)
     return ok(lock.name, f"{whose}; {'removed' if removed else 'no longer there'}")

@@ -56,7 +56,7 @@ def _place(examination: Examination, subject: str, path: Path) -> Iterator[Findi
     yield _kind(examination, subject, path, system)
     if look.trouble:
         yield problem(subject, look.trouble, f"choose a folder that {_user()} may write to")
-    yield _room(subject, look)
+    yield judge_room(subject, look.there, look.room)
 
 
 def _user() -> str:
@@ -120,14 +120,15 @@ def _network_checkpoint(examination: Examination, path: Path, where: str) -> Fin
     return warning("checkpoint", message, "choose a local folder with --checkpoint DIR")
 
 
-def _room(subject: str, look: _Look) -> Finding:
-    free_bytes = look.room.f_bavail * look.room.f_frsize
+def judge_room(subject: str, folder: Path, room: os.statvfs_result) -> Finding:
+    """Say what the free space and inodes of a folder's file system are good for."""
+    free_bytes = room.f_bavail * room.f_frsize
     # File systems that make inodes as they need them state none at all.
-    free_inodes = look.room.f_favail if look.room.f_files else None
+    free_inodes = room.f_favail if room.f_files else None
     message = f"{_bytes_text(free_bytes)} free"
     if free_inodes is not None:
         message += f", and inodes for {free_inodes // _INODES_PER_JOB:,} jobs"
-    advice = f'make room on the file system of "{look.there}"; old runs can be removed'
+    advice = f'make room on the file system of "{folder}"; old runs can be removed'
     if free_bytes < _TOO_LITTLE_BYTES or _fewer(free_inodes, _TOO_FEW_INODES):
         return problem(subject, message, advice)
     if free_bytes < _LITTLE_BYTES or _fewer(free_inodes, _FEW_INODES):

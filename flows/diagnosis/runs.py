@@ -7,14 +7,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.diagnosis.examination import Examination
+from flows.diagnosis.examination import Examination, UnsettledError
 from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.diagnosis.kept_run import judge_kept_run
 from flows.diagnosis.processes import is_stopped
 from flows.history import PastRun, runs_in
 from flows.lock import keeper_of
 from flows.settle import driver_of, is_dead
-from tasks.errors import HoldfastError
 from tasks.process_identity import ProcessIdentity, host_name
 
 _RUN_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_.+")
@@ -67,9 +66,8 @@ def _settled(past: PastRun, examination: Examination) -> Finding:
     place = f"{run} --runs {past.directory.parent}"
     try:
         status = examination.settle(past.directory)
-    except (HoldfastError, OSError) as error:
-        advice = f"see why: python -m flows.run settle {place}"
-        return problem(run, f"{message}; it could not be settled: {error}", advice)
+    except UnsettledError as error:
+        return problem(run, f"{message}; {error}", f"see why: python -m flows.run settle {place}")
     untold = examination.offline and past.file.prefect is not None
     advice = f"tell Prefect: python -m flows.run sync {place}" if untold else ""
     return warning(run, f"{message}; settled: {status}", advice)

@@ -14,12 +14,11 @@ from backends.process_tree import (
     rss_limit,
 )
 from backends.sweep import sweep_run
-from flows.diagnosis.examination import Examination
+from flows.diagnosis.examination import Examination, UnsettledError
 from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.diagnosis.known_runs import KnownRun, KnownRuns
 from flows.diagnosis.processes import command_text, line_above, owner_of
 from flows.run_directory import RunFile
-from tasks.errors import HoldfastError
 from tasks.process_number import run_number_of
 
 _SHOWN = 20
@@ -113,9 +112,9 @@ def _settled(strays: Strays, examination: Examination) -> Iterator[Finding]:
     directory = strays.run.directory
     try:
         examination.settle(directory)
-    except (HoldfastError, OSError) as error:
+    except UnsettledError as error:
         advice = f"see why: python -m flows.run settle {directory.name} --runs {directory.parent}"
-        yield problem(directory.name, f"could not be settled: {error}", advice)
+        yield problem(directory.name, str(error), advice)
 
 
 def _sweep(strays: Strays) -> None:
