@@ -44,8 +44,13 @@ WAITING_S = 2.0
 WAITING_ROOM = 1_500
 """Jobs that wait are told only while the server has so little left to confirm."""
 
-EDGES = 100_000
-"""Parents are told until a run has so many: beyond, drawing them is no help to anybody."""
+PATHS = 50_000
+"""Arrows that are told until a run has so many, each counted as often as its tail has parents.
+
+The server repeats a task run's parents once for each of their own: 20,000 arrows between five
+full layers make an answer of 95 MB and over a minute.  Beyond, a job is told with its first
+parent only, so that it still stands after what it needs.
+"""
 
 _STAGES = {
     JobStatus.SCHEDULED: Stage.PENDING,
@@ -129,7 +134,7 @@ class ReportPlan:
         """How many jobs the run has so far."""
         self._jobs: dict[str, _Job] = {}
         self._groups = Groups()
-        self._edges_left = EDGES
+        self._paths_left = PATHS
         self._starts: deque[float] = deque(maxlen=BURST_STARTS)
         self._released = False
         # What is to be told, oldest first.
@@ -154,11 +159,19 @@ class ReportPlan:
             self._groups.add(line)
             return
         needs = tuple(map(str, line.get("needs", ())))
-        self._edges_left -= len(needs)
-        job = _Job(str(line["id"]), needs if self._edges_left >= 0 else (), now)
+        job = _Job(str(line["id"]), self._parents(needs), now)
         job.tags = tuple(map(str, line.get("tags", ())))
         job.retries = int(line.get("retries", 0))
         self._jobs[job.id] = self._waiting[job.id] = job
+
+    def _parents(self, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """Return which of its needs a job is told with."""
+        jobs = self._jobs
+        paths = sum(max(1, len(jobs[need].parents)) if need in jobs else 1 for need in needs)
+        if paths > self._paths_left:
+            return needs[:1]
+        self._paths_left -= paths
+        return needs
 
     def apply(self, entry: Mapping[str, Any], offset: int = 0, *, confirmed: bool = False) -> None:
         """Take in one entry of the journal that begins at ``offset`` or later.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from support.recorded_run import RecordedRun, job
 
 from observers.prefect_events import Stage, TaskRunReport
-from observers.report_plan import BATCH, BURST_STARTS, EDGES, WAITING_ROOM, ReportPlan
+from observers.report_plan import BATCH, BURST_STARTS, PATHS, WAITING_ROOM, ReportPlan
 from observers.report_source import ReportSource
 from tasks.status import CauseKind, RunStatus
 
@@ -230,17 +231,34 @@ def test_parents_and_tags_and_retries_come_from_the_list_of_jobs(planned: Planne
     assert reports["build"].parents == ()
 
 
-def test_a_graph_with_too_many_edges_is_told_with_as_many_as_a_page_can_draw(
-    tmp_path: Path,
-) -> None:
+def told_parents(planned: Planned) -> dict[str, int]:
+    """Return how many parents each job is told with."""
+    planned.source.read(START)
+    return {report.key: len(report.parents) for report in planned.said(10.0)}
+
+
+def test_every_job_of_a_large_regression_is_told_with_all_of_its_parents(tmp_path: Path) -> None:
     planned = Planned(tmp_path)
-    roots = [job(f"root-{number}") for number in range(500)]
-    names = [one.id for one in roots]
-    leaves = [job(f"leaf-{number}", *names) for number in range(EDGES // 500 + 5)]
-    planned.run.add(*roots, *leaves)
-    planned.said(0.0)
-    told = sum(len(report.parents) for report in planned.said(10.0))
-    assert told == EDGES
+    tests = [job(f"test-{number}", "build") for number in range(8_000)]
+    merge = job("merge", *(one.id for one in tests))
+    planned.run.add(job("build"), *tests, merge)
+    parents = told_parents(planned)
+    assert parents["merge"] == 8_000
+    assert parents["test-7999"] == 1
+
+
+def test_a_graph_with_more_arrows_than_a_page_can_draw_is_told_with_fewer(tmp_path: Path) -> None:
+    width = 60
+    planned = Planned(tmp_path)
+    layers = [[f"layer-{depth}-{number}" for number in range(width)] for depth in range(5)]
+    planned.run.add(*(job(name) for name in layers[0]))
+    for earlier, later in pairwise(layers):
+        planned.run.add(*(job(name, *earlier) for name in later))
+    parents = told_parents(planned)
+    assert all(parents[name] == width for name in layers[1])
+    assert {parents[name] for name in layers[2]} == {width, 1}
+    assert {parents[name] for name in layers[4]} == {1}
+    assert sum(parents.values()) <= PATHS
 
 
 # -- how far the server is -------------------------------------------------------------------
