@@ -1,4 +1,4 @@
-"""The fake backend by itself; ``test_backend_contract`` holds it against what all promise."""
+"""The fake backend by itself; ``test_contract`` holds it against what all promise."""
 
 from __future__ import annotations
 
