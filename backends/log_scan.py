@@ -98,6 +98,8 @@ class _Search:
                     return
                 # A match may reach over the end of a line that does not match by itself.
                 position = text.rfind("\n", 0, match.start()) + 1
+                if position == len(text):  # after the last line break there is no line
+                    return
                 in_vain += 1
                 if in_vain > _MOST_IN_VAIN:
                     self._in_block = None

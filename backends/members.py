@@ -117,7 +117,8 @@ class Members:
                 verdict = verdicts[pid]
                 break
             process = snapshot.get(pid)
-            if process is None or process.start_time < self._since:
+            # A snapshot is not taken in one moment: with recycled pids it may even hold a cycle.
+            if process is None or process.start_time < self._since or process in line:
                 break
             line.append(process)
             verdict = self._own_evidence(process)

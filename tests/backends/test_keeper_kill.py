@@ -90,7 +90,7 @@ def test_a_killed_job_completes_when_no_process_of_it_is_left(
 def test_a_job_over_its_time_limit_is_ended_as_a_whole(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
-    """Sabotage: backends/keeper/jobs.py: self.kill([job.request.number], None, "timeout") -> None"""
+    """Sabotage: backends/keeper/jobs.py: self.kill([job.request.number], None, "timeout") -> 0"""
     with LocalRun(tmp_path) as run:
         done = run.run(command(hard, program), grace_s=GRACE_S, timeout_s=0.5)
         assert hard.gone()
@@ -155,7 +155,7 @@ def test_a_keeper_that_gets_sigkill_takes_its_jobs_along(
 def test_what_outlived_driver_and_keeper_is_found_by_the_runs_number(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
-    """Sabotage: backends/sweep.py: killer.begin(WHOLE_RUN, None, grace_s) -> killer.begin(1, None, 0)"""
+    """Sabotage: backends/sweep.py: killer.begin(WHOLE_RUN, None -> killer.begin(1, None"""
     if program.mode == "shed":
         pytest.skip("who sheds number, session and parents is found by a live keeper alone")
     jobs = [{"command": command(hard, program), "grace_s": GRACE_S}]
