@@ -42,6 +42,7 @@ class PrefectConfiguration:
 def ask_prefect() -> PrefectConfiguration:
     """Return the configuration as Prefect understands it; imports Prefect."""
     from prefect.context import get_settings_context
+    from prefect.settings.constants import DEFAULT_PROFILES_PATH
 
     from flows.prefect_settings import connection
 
@@ -56,7 +57,7 @@ def ask_prefect() -> PrefectConfiguration:
     trouble = _no_such_profile(wanted) if wanted not in (None, "", context.profile.name) else ""
     return PrefectConfiguration(
         profile=context.profile.name,
-        source=source if source is not None and source.is_relative_to(home) else None,
+        source=None if source == DEFAULT_PROFILES_PATH else source,
         home=home,
         api_url=url,
         database_url=database_url,
@@ -81,11 +82,11 @@ def read_configuration(environment: Mapping[str, str] = os.environ) -> PrefectCo
     wanted = environment.get("PREFECT_PROFILE") or profiles.get("active")
     if not trouble and wanted and wanted != name:
         trouble = _no_such_profile(wanted)
-    values = {**settings, **{key: value for key, value in environment.items() if value}}
+    values = {**(settings or {}), **{key: value for key, value in environment.items() if value}}
     databases = (values[key] for key in _DATABASE_VARIABLES if key in values)
     return PrefectConfiguration(
         profile=name,
-        source=source if profiles else None,
+        source=None if settings is None else source,
         home=home,
         api_url=values.get("PREFECT_API_URL"),
         database_url=next(databases, _default_database(home)),
@@ -93,12 +94,15 @@ def read_configuration(environment: Mapping[str, str] = os.environ) -> PrefectCo
     )
 
 
-def _active(profiles: Mapping[str, Any], wanted: str | None) -> tuple[str, dict[str, str]]:
-    """Return the profile in use; one that does not exist is passed over, as Prefect does."""
+def _active(profiles: Mapping[str, Any], wanted: str | None) -> tuple[str, dict[str, str] | None]:
+    """Return the name of the profile in use, and its settings if it is in the file.
+
+    One that is not is passed over for the default, as Prefect does.
+    """
     name = wanted or profiles.get("active")
     known = profiles.get("profiles")
     if not isinstance(known, dict) or not isinstance(known.get(name), dict):
-        return "ephemeral", {}
+        return "ephemeral", None
     return str(name), {key: str(value) for key, value in known[name].items()}
 
 
