@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.job_events import FAILED, KILLED, PASSED, START, Q, R, S, a_job, changed, way
+from support.python_path import PYTHON_PATH
 
 from observers.append_file import AppendError
 from observers.dispatch import Observers
@@ -156,7 +157,7 @@ def test_what_was_written_survives_sigkill_of_the_writer(tmp_path: Path) -> None
         "journal.jobs_changed(way(a_job(), S, Q, R, PASSED))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
     ended = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env=environment)
     assert ended.returncode == -signal.SIGKILL
     assert [entry["to"] for entry in read_journal(tmp_path)] == ["queued", "running", "passed"]

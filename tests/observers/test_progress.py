@@ -25,6 +25,7 @@ from support.job_events import (
     way,
 )
 from support.manual_clock import ManualClock
+from support.python_path import PYTHON_PATH
 from support.terminal import TerminalOutput, run_on_terminal
 from support.waiting import wait_for
 
@@ -452,7 +453,7 @@ def test_no_terminal_no_drawing_library() -> None:
     program = textwrap.dedent(PROGRAM).format(
         jobs='a_job("a")', more='assert "rich" not in sys.modules'
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": PYTHON_PATH}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )

@@ -8,10 +8,11 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from support.python_path import PYTHON_PATH
 
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
@@ -53,7 +54,7 @@ def run_on_terminal(
         stderr=theirs,
         env={
             **inherited,
-            "PYTHONPATH": os.pathsep.join(sys.path),
+            "PYTHONPATH": PYTHON_PATH,
             "TERM": "xterm-256color",
             "PYTHONUTF8": "1",
             **({} if environment is None else environment),
