@@ -106,7 +106,7 @@ class PrefectApi:
     def flow_run_called(self, name: str) -> str | None:
         """Return the id of the newest flow run of this name; ``None`` if there is none."""
         wanted = {"flow_runs": {"name": {"any_": [name]}}, "limit": 1, "sort": "START_TIME_DESC"}
-        found = self._ask("POST", "/flow_runs/filter", wanted).json()
+        found = self._read("POST", "/flow_runs/filter", _json(wanted))
         return str(found[0]["id"]) if found else None
 
     def force_flow_run_state(

@@ -8,7 +8,7 @@ import time
 import pytest
 from support.prefect_server import PrefectServer
 
-from observers.prefect_api import PrefectError, ServerAway
+from observers.prefect_api import PrefectApi, PrefectConnection, PrefectError, ServerAway
 from observers.prefect_state import (
     RUN_STATES,
     FlowRunState,
@@ -39,6 +39,15 @@ def test_a_flow_run_that_the_server_does_not_have_has_no_state(
     prefect_server: PrefectServer,
 ) -> None:
     assert flow_run_state(prefect_server.api_url, None, UNKNOWN) is None
+
+
+def test_a_flow_run_is_found_by_its_name(prefect_server: PrefectServer) -> None:
+    flow_run = prefect_server.new_flow_run()
+    name = prefect_server.ask("GET", f"/flow_runs/{flow_run}")["name"]
+    api = PrefectApi(PrefectConnection(prefect_server.api_url))
+    assert api.flow_run_called(name) == flow_run
+    assert api.flow_run_called("nobody") is None
+    api.close()
 
 
 @pytest.mark.parametrize("status", [status for status in RunStatus if status.is_end])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -58,7 +60,7 @@ class PrefectServer:
         }
 
     def start(self) -> None:
-        """Start the server and return when it answers."""
+        """Start the server and return when it answers; for the main thread."""
         self.home.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -73,6 +75,7 @@ class PrefectServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                preexec_fn=_die_with_parent,
             )
         deadline = time.monotonic() + UP_S
         while not self._answers():
@@ -162,6 +165,12 @@ class PrefectServer:
             return self.client.get("/health", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process with the thread that started it: tests get killed too."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _free_port() -> int:
