@@ -9,12 +9,13 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from support.examined import Examined, a_dead_process, examined, is_alive, of_level
 from support.local_run import LocalRun
+from support.waiting import wait_for
 
+from backends.process_tree import process_name
 from flows.diagnosis.finding import Finding, Level
 from flows.diagnosis.runs import check_runs
 from flows.diagnosis.strays import check_strays
@@ -23,7 +24,7 @@ from flows.run_directory import RunFile
 from tasks.process_identity import ProcessIdentity
 from tasks.process_number import carried_number
 from tasks.run_context import new_run_number
-from tasks.status import RunStatus
+from tasks.status import JobStatus, RunStatus
 
 __all__ = ["examined"]
 
@@ -177,23 +178,16 @@ def test_the_jobs_of_a_living_run_of_an_unknown_folder_are_left_alone(
     """Sabotage: ``return False`` in ``KnownRuns._has_keeper``.
 
     Nothing but its keeper tells that this run lives: its folder and its sockets are elsewhere,
-    and its job has no environment.
+    and what its job has left running has no environment.
     """
     monkeypatch.setenv("XDG_STATE_HOME", str(examined.place / "other-state"))
-    with LocalRun(examined.place / "elsewhere") as neighbour:
-        bare = "exec env -i setsid sleep 3600"
-        number = neighbour.launch(f"{bare} & echo $! > pid; wait", cwd=str(examined.place))
-        pid_file = examined.place / "pid"
-        pid = wait_for_pid(pid_file)
+    with LocalRun(examined.place / "elsewhere", cwd=examined.place) as neighbour:
+        bare = "env -i setsid sleep 3600 & echo $! > pid"
+        assert neighbour.run(bare, leftovers="allow").status is JobStatus.PASSED
         monkeypatch.setenv("XDG_STATE_HOME", str(examined.place / "state"))
+        pid = int((examined.place / "pid").read_text())
+        wait_for(lambda: process_name(pid) == "sleep", "the leftover to shed its environment")
         assert_untouched(examined, pid)
-        neighbour.backend.kill([number])
-
-
-def wait_for_pid(file: Path) -> int:
-    from support.waiting import wait_for
-
-    return int(wait_for(lambda: file.exists() and file.read_text().strip(), "a pid"))
 
 
 def test_the_processes_of_a_run_that_lost_its_keeper_are_left_to_its_living_driver(
