@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -54,6 +55,7 @@ class GraphBuilder:
         self._head = head
         self._problems = problems
         self._origin = origin
+        self._limits = _limits(head)
         self._pool = RecordPool()
         self._by_id: dict[str, JobRecord] = {}
         self._entries = array("Q")
@@ -63,6 +65,7 @@ class GraphBuilder:
         """The records with needs that are globs or no earlier job."""
         self._broken_ids: dict[str, int] = {}
         """Ids of jobs that are wrong otherwise, with the entries that they come from."""
+        self._broken: list[tuple[int, Mapping[str, Any]]] = []
         self._ids_are_known = True
 
     def add(self, entry: int, job: object) -> None:
@@ -117,9 +120,20 @@ class GraphBuilder:
         self._report_duplicates()
         self._resolve_needs(records)
         self._check_resources(records)
+        for entry, job in self._broken:
+            self._check_broken(entry, job)
         if self._later:  # else every need stands before its job, and there can be no cycle
             self._report_cycles(records)
         return records
+
+    @cached_property
+    def _globs(self) -> NeedGlobs:
+        """The ids of all good jobs: only when every entry has been taken."""
+        return NeedGlobs(self._by_id)
+
+    @cached_property
+    def _broken_globs(self) -> NeedGlobs:
+        return NeedGlobs(self._broken_ids)
 
     def _validate(self, entry: int, job: Mapping[str, Any]) -> None:
         try:
@@ -127,7 +141,7 @@ class GraphBuilder:
         except ValidationError as error:
             for path, text in job_problems(error, lambda path: self._origin.spelling(entry, path)):
                 self._report(entry, path, text)
-            self._note_broken(entry, job.get("id"))
+            self._note_broken(entry, job)
             return
         if len(self._by_id) > MAX_JOBS:
             self._problems.fail(f"has more than {MAX_JOBS:,} jobs, which a run may have")
@@ -137,8 +151,13 @@ class GraphBuilder:
         line, label = self._origin.line(entry, path), self._origin.label(entry, path)
         self._problems.add(text, line=line, label=label)
 
-    def _note_broken(self, entry: int, job_id: object) -> None:
-        """Remember the id of a job that is wrong: others may need it, none may have it too."""
+    def _note_broken(self, entry: int, job: Mapping[str, Any]) -> None:
+        """Remember a job that is wrong: its other fields are still checked against the graph.
+
+        Others may need it, none may have its id too.
+        """
+        self._broken.append((entry, job))
+        job_id = job.get("id")
         if not isinstance(job_id, str):
             return
         if job_id in self._by_id or job_id in self._broken_ids:
@@ -162,7 +181,6 @@ class GraphBuilder:
     def _resolve_needs(self, records: Sequence[JobRecord]) -> None:
         if not self._later:
             return
-        globs = NeedGlobs(self._by_id)
         count = 0
         for index in self._later:
             record = records[index]
@@ -172,7 +190,7 @@ class GraphBuilder:
                 if known is not None:
                     found[known.id] = None
                     continue
-                matches = self._matches(globs, need, record.id)
+                matches = self._matches(self._globs, need, record.id)
                 if not matches:
                     self._report_unmatched(self._entries[index], position, need)
                 count += len(matches)
@@ -188,32 +206,47 @@ class GraphBuilder:
     def _matches(self, globs: NeedGlobs, need: str, job_id: str) -> Collection[str]:
         return globs.matches(need, job_id) if is_glob(need) else ()
 
+    def _check_broken(self, entry: int, job: Mapping[str, Any]) -> None:
+        """Tell what else is wrong with a job that has no record."""
+        needs, resources = job.get("needs"), job.get("resources")
+        for position, need in enumerate(needs if isinstance(needs, list | tuple) else ()):
+            if isinstance(need, str) and need not in self._by_id:
+                own_id = str(job.get("id"))
+                if not self._matches(self._globs, need, own_id):
+                    self._report_unmatched(entry, position, need)
+        if isinstance(resources, Mapping):
+            self._check_amounts(entry, resources)
+
     def _report_unmatched(self, entry: int, position: int, need: str) -> None:
         if not self._ids_are_known:
             return  # it may mean a job that is broken: then this would be noise
         if is_glob(need):
-            globs = NeedGlobs(self._broken_ids)
-            if not globs.matches(need, ""):
+            if not self._broken_globs.matches(need, ""):
                 text = f"{quoted(need)} matches no other job; mend the glob or take it away"
                 self._report(entry, ("needs", position), text)
         elif need not in self._broken_ids:
-            ids = self._by_id if len(self._problems) < SHOWN else ()
+            ids = [*self._by_id, *self._broken_ids] if len(self._problems) < SHOWN else ()
             advice = did_you_mean(need, ids, "add it or take the need away")
             self._report(entry, ("needs", position), f"{quoted(need)} is no job; {advice}")
 
     def _check_resources(self, records: Sequence[JobRecord]) -> None:
-        offered = self._head.resources
-        if offered is None:
+        if self._limits is None:
             return
-        limits = {name: n if isinstance(n, int) else len(n) for name, n in offered.items()}
         for index, record in enumerate(records):
-            for name, amount in record.rest.get("resources", {}).items():
-                if amount > limits.get(name, 0):
-                    self._report_amount(self._entries[index], name, amount, limits)
+            amounts = record.rest.get("resources")
+            if amounts:
+                self._check_amounts(self._entries[index], amounts)
+
+    def _check_amounts(self, entry: int, amounts: Mapping[str, Any]) -> None:
+        for name, amount in amounts.items():
+            if self._limits is None or not isinstance(name, str) or type(amount) is not int:
+                continue  # a broken job may ask for anything; that was told already
+            if amount > self._limits.get(name, 0):
+                self._report_amount(entry, name, amount, self._limits)
 
     def _report_amount(self, entry: int, name: str, amount: int, limits: Mapping[str, int]) -> None:
         if name in limits:
-            text = f"asks for {amount}; there are {limits[name]}: see resources of the head"
+            text = f"asks for {shown(amount)}; there are {limits[name]}: see resources of the head"
         else:
             advice = did_you_mean(name, limits, "add it to resources of the head")
             text = f"{quoted(name)} is no resource of this file; {advice}"
@@ -223,6 +256,16 @@ class GraphBuilder:
         for cycle in cycles_among(records):
             entry = self._entries[list(self._by_id).index(cycle[0])]
             self._report(entry, ("needs",), cycle_message(cycle))
+
+
+def _limits(head: Head) -> Mapping[str, int] | None:
+    """Return how much there is of each resource; ``None`` where the head does not say."""
+    if head.resources is None:
+        return None
+    return {
+        name: amount if isinstance(amount, int) else len(amount)
+        for name, amount in head.resources.items()
+    }
 
 
 def _all_differ(needs: Sequence[str]) -> bool:

@@ -171,6 +171,7 @@ def test_an_integer_too_long_to_print_in_any_field(field: str) -> None:
         {"jobs": [job]},
         {"jobs": [{**job, field: [huge]}]},
         {"jobs": [{**job, field: {"a": huge}}]},
+        {"jobs": [{**job, field: {5: huge, "a": huge}}], "resources": {"a": 1}},
         {"jobs": [{"id": "a", "command": "x"}], "defaults": {field: huge}},
     ):
         with pytest.raises(InputError) as error:

@@ -297,6 +297,30 @@ def test_a_need_of_a_job_that_is_itself_wrong_is_not_called_unknown() -> None:
     ) == ['2: jobs[0].retries: "two" is no integer; give an integer >= 0']
 
 
+def test_the_needs_and_resources_of_a_job_that_is_wrong_are_checked_too() -> None:
+    assert problems(
+        """\
+        resources: {licence: 1}
+        jobs:
+          - {id: build, command: x}
+          - id: test
+            command: x
+            retries: two
+            needs: [biuld, build, tes, "b*", "z*"]
+            resources: {licence: 2, gpu: 1, other: true}
+        """
+    ) == [
+        '6: jobs[1].retries: "two" is no integer; give an integer >= 0',
+        '7: jobs[1].needs[0]: "biuld" is no job; did you mean "build"?',
+        '7: jobs[1].needs[2]: "tes" is no job; did you mean "test"?',
+        '7: jobs[1].needs[4]: "z*" matches no other job; mend the glob or take it away',
+        "8: jobs[1].resources.other: true is no integer; give an integer >= 0",
+        "8: jobs[1].resources.licence: asks for 2; there are 1: see resources of the head",
+        '8: jobs[1].resources.gpu: "gpu" is no resource of this file; '
+        "add it to resources of the head",
+    ]
+
+
 def test_the_id_of_a_job_that_is_wrong_is_taken_too() -> None:
     assert problems(
         """\
