@@ -123,7 +123,7 @@ def test_the_job_list_is_a_dag_file_and_what_the_real_reader_reads(tmp_path: Pat
     path = tmp_path / ".jobs.jsonl"
     path.write_text(block(".jobs.jsonl"), encoding="utf-8")
     graph = read_dag_file(str(path))
-    assert str(graph.cwd) == "/home/me/smoke"
+    assert str(graph.cwd) == "/srv/smoke"
     assert [job.to_json() for job in graph.jobs] == [
         job.to_json() for job in read_job_list(tmp_path)
     ]
