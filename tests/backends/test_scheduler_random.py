@@ -74,10 +74,12 @@ class Plan:
 
 @st.composite
 def random_jobs(draw: st.DrawFn, number: int) -> JobRecord:
-    needs = draw(st.lists(st.integers(0, number - 1), max_size=3)) if number else []
+    most_needs = draw(st.sampled_from([0, 0, 1, 3])) if number else 0
+    needs = draw(st.lists(st.integers(0, number - 1), max_size=most_needs)) if most_needs else []
     rest: dict[str, Any] = {"timeout_s": draw(st.sampled_from([2.0, 4.0]))}
+    if draw(st.integers(0, 3)):
+        rest["resources"] = draw(requests)
     for chosen, options in (
-        ("resources", requests),
         ("weight", st.integers(-2, 2)),
         ("needs_policy", st.just("any")),
         ("retries", st.integers(1, 3)),
@@ -85,7 +87,7 @@ def random_jobs(draw: st.DrawFn, number: int) -> JobRecord:
         ("retry_exit_codes", st.just((75,))),
         ("backend", st.just("other")),
     ):
-        if draw(st.integers(0, 3 if chosen != "resources" else 1)) == 0:
+        if draw(st.integers(0, 3)) == 0:
             rest[chosen] = draw(options)
     return job(f"j{number}", *(f"j{need}" for need in needs), **rest)
 
