@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_HOME,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    temporary_settings,
+)
 from support.prefect_server import PrefectServer
 from support.waiting import wait_for
 
@@ -94,7 +99,11 @@ def bench(
     with contextlib.ExitStack() as stack:
         stack.enter_context(
             temporary_settings(
-                {PREFECT_API_URL: prefect_server.api_url, PREFECT_HOME: tmp_path / "prefect"}
+                {
+                    PREFECT_API_URL: prefect_server.api_url,
+                    PREFECT_HOME: tmp_path / "prefect",
+                    PREFECT_LOGGING_TO_API_ENABLED: False,
+                }
             )
         )
         yield FlowBench(prefect_server, runs)
