@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
 from tasks.checkpoint.errors import CheckpointError
-from tasks.checkpoint.record import Outcome
+from tasks.checkpoint.record import Outcome, Output
 from tasks.checkpoint.writer import CheckpointWriter
 from tasks.content_hashes import ContentHashes, FileStamp
 from tasks.errors import HoldfastError
@@ -175,7 +175,7 @@ class ResumeRecorder:
             fingerprint.digest,
             outputs=outputs,
             fields=fingerprint.fields,
-            unsynced=[str(cwd / output.path) for output in outputs],
+            unsynced=_with_folders(cwd, outputs),
         )
 
     def _used_by(self, job: JobRecord, ended_at: float) -> UsedFiles:
@@ -197,3 +197,16 @@ class ResumeRecorder:
         # A job that runs after any of its needs is known by which of them had failed.
         self._known[job.id] = _FAILED_NEED
         self._writer.record(job.id, b"", Outcome.FAILED, reason=reason)
+
+
+def _with_folders(cwd: Path, outputs: Iterable[Output]) -> Iterable[str]:
+    """Return the paths of outputs and of the folders that were perhaps made for them."""
+    paths: dict[str, None] = {}
+    for output in outputs:
+        path = cwd / output.path
+        paths[str(path)] = None
+        for folder in path.parents:
+            if folder == cwd or cwd not in folder.parents:
+                break
+            paths[str(folder)] = None
+    return paths

@@ -31,7 +31,7 @@ def sync_directory(directory: str | os.PathLike[str]) -> None:
 def sync_paths(paths: Collection[str]) -> None:
     """Make these files, their contents and their names, durable.  Raises ``OSError``.
 
-    A directory among them counts with all files in it.
+    Of a folder among them it is the names in it.
     """
     if not paths:
         return
@@ -42,21 +42,9 @@ def sync_paths(paths: Collection[str]) -> None:
     folders = set()
     for path in paths:
         folders.add(os.path.dirname(path) or ".")  # noqa: PTH120 - hot: no Path for each
-        _sync_one(path)
+        sync_directory(path)  # fsync asks only for a descriptor, whatever it stands for
     for folder in folders:
         sync_directory(folder)
-
-
-def _sync_one(path: str) -> None:
-    if os.path.isdir(path):  # noqa: PTH112 - hot
-        for folder, _, names in os.walk(path):
-            for name in names:
-                file = os.path.join(folder, name)  # noqa: PTH118
-                if not os.path.islink(file):  # noqa: PTH114
-                    sync_directory(file)
-            sync_directory(folder)
-        return
-    sync_directory(path)  # fsync asks only for a descriptor, whatever it stands for
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -75,14 +75,17 @@ def inspect(directory: Path) -> Inspection:
     """
     result = Inspection()
     unknown: list[Path] = []
+    broken_seals: dict[Path, Seal] = {}
     for path in store_files(directory):
         live = has_live_owner(path)
         if is_mine(path):
             continue  # open in this process; whoever opened it adds it to what is looked at
         seal = None if live else read_seal(path)
-        if seal is not None and seal_holds(path, seal):
-            result.files.append(_sealed(path, seal))
-            continue
+        if seal is not None:
+            if seal_holds(path, seal):
+                result.files.append(_sealed(path, seal))
+                continue
+            broken_seals[path] = seal
         try:
             check_size(path)
         except DamagedFileError as error:
@@ -93,7 +96,7 @@ def inspect(directory: Path) -> Inspection:
             result.files.append(StoreFile(path, FileState.LIVE, UNKNOWN, path.stat().st_size))
         else:
             unknown.append(path)
-    _read_unknown(unknown, result)
+    _read_unknown(unknown, broken_seals, result)
     _read_logs(directory, result)
     _put_in_words(result)
     return result
@@ -108,12 +111,17 @@ def _sealed(path: Path, seal: Seal) -> StoreFile:
     return StoreFile(path, state, seal.contents, status.st_size)
 
 
-def _read_unknown(unknown: Sequence[Path], result: Inspection) -> None:
+def _read_unknown(
+    unknown: Sequence[Path], broken_seals: Mapping[Path, Seal], result: Inspection
+) -> None:
     if not unknown:
         return
     for path, contents in read_through_in_child(unknown).items():
         if isinstance(contents, str):
             result.damaged[path] = contents
+            continue
+        if path in broken_seals and contents != broken_seals[path].contents:
+            result.damaged[path] = "it is not what its seal says, and part of it is missing"
             continue
         result.files.append(StoreFile(path, FileState.LEFT, contents, path.stat().st_size))
 

@@ -49,11 +49,14 @@ class Seal:
 def seal_file(path: Path, contents: Contents, *, final: bool = True) -> None:
     """Append the seal and make file and seal durable; nobody may write the file any more.
 
-    A file that was sealed before is left alone.
+    A file whose seal holds is left alone; one whose seal is broken gets a new one.
     """
-    if read_seal(path) is not None:
+    old = read_seal(path)
+    if old is not None and seal_holds(path, old):
         return
     with path.open("r+b") as stream:
+        if old is not None:
+            stream.truncate(old.data_bytes)
         size = stream.seek(0, os.SEEK_END)
         size += -size % _PAGE
         stream.truncate(size)

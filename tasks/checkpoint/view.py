@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, groupby, islice
 from operator import itemgetter
@@ -29,6 +29,9 @@ _MERGED_TOGETHER = 20_000
 _CHUNK = 2_000
 """Sources that are looked up together: large enough to cost no time, small enough no memory."""
 _BEYOND_ALL = (1 << 64) - 1
+
+Holds = Callable[[Record], bool]
+"""Whether what a record says is still so."""
 
 
 class View:
@@ -81,12 +84,13 @@ class View:
                 yield None if value is None else _decoded(key, value, source)
 
     def undone(
-        self, entries: Iterable[tuple[str, bytes]], base: int
+        self, entries: Iterable[tuple[str, bytes]], base: int, holds: Holds | None
     ) -> Iterator[list[tuple[str, bytes, Record | None]]]:
         """Yield, for each block of sources with fingerprints, those that are not done.
 
-        Done is what has a record of DONE with this fingerprint in a generation from ``base`` on.
-        This is the start of a resumed run, hence no object is made for a source that is spared.
+        Done is what has a record of DONE with this fingerprint in a generation from ``base`` on,
+        for which ``holds``, where given, returns true.  This is the start of a resumed run, hence
+        without it no object is made for a source that is spared.
         """
         pairs = iter(entries)
         while chunk := list(islice(pairs, _CHUNK)):
@@ -97,8 +101,13 @@ class View:
                 value = values.get(key)
                 if value is None:
                     rest.append((source, fingerprint, None))
-                elif not is_done(value, fingerprint, base):
-                    rest.append((source, fingerprint, _decoded(key, value, source)))
+                    continue
+                done = is_done(value, fingerprint, base)
+                if done and holds is None:
+                    continue
+                record = _decoded(key, value, source)
+                if not done or record is None or (holds is not None and not holds(record)):
+                    rest.append((source, fingerprint, record))
             yield rest
 
     def records(self) -> Iterator[Record]:

@@ -91,7 +91,8 @@ def judge(directory: Path, what: str) -> None:
         assert not wrongly_spared(store), f"{what}: {wrongly_spared(store)} {store.messages}"
         looked = sorted(spared(store))
         said = store.messages
-    if len(looked) < _ALL_SPARED:
+    # An older state of a page, in a file whose writer was killed, is as whole as the newer one.
+    if len(looked) < _ALL_SPARED and "another page" not in what:
         assert said, f"{what}: {_ALL_SPARED - len(looked)} sources were lost without a word"
     with CheckpointStore(directory) as store:
         store.begin("third", base=0)
