@@ -24,7 +24,7 @@ _UP_TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.1
 _STOP_TIMEOUT_S = 5.0
 
-_RECORD_IN_BATCHES = {
+RECORD_IN_BATCHES = {
     # One transaction for each task run is Prefect's default: 8.6 ms of the machine's time for
     # each, against 3.5 ms, which the jobs would lack.  What fills no batch is written each second.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
@@ -55,7 +55,7 @@ class EphemeralServer:
                 *("--log-level", "error", "--lifespan", "on"),
             ],
             env={
-                **_RECORD_IN_BATCHES,
+                **RECORD_IN_BATCHES,
                 **os.environ,
                 "PREFECT_UI_ENABLED": "0",
                 "PREFECT__SERVER_EPHEMERAL": "1",

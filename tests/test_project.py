@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ def test_constraints_pin_every_direct_dependency_within_its_bounds(
     pinned = constraints().get(canonicalize_name(requirement.name))
     assert pinned is not None, f'"{requirement.name}" is not pinned; run: make constraints'
     assert pinned in requirement.specifier, f"pinned to {pinned}, which is out of {requirement}"
+
+
+def test_constraints_pin_nothing_that_nobody_needs() -> None:
+    # What somebody has installed by hand beside the tree gets in when `make constraints` lists it.
+    needed = {canonicalize_name(each.name) for each in direct_dependencies()} | {
+        "pip",
+        "setuptools",
+    }
+    for name in constraints():
+        try:
+            required = metadata.requires(name)
+        except metadata.PackageNotFoundError:  # of another Python version
+            continue
+        needed |= {canonicalize_name(Requirement(line).name) for line in required or ()}
+    assert set(constraints()) - needed == set()
 
 
 def test_no_lock_file_with_addresses_is_kept() -> None:
