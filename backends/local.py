@@ -129,6 +129,7 @@ class LocalBackend(Backend):
         self._workers = FileWorkers()
         self._keepers_lost = 0
         self._refusal: str | None = None
+        self._started = False
         self._closing = False
         self._closed = threading.Event()
 
@@ -146,6 +147,7 @@ class LocalBackend(Backend):
             line = self._meet(*start_keeper(self.context))
         self._deliver(self._adopted_entries)
         self._adopted_entries = []
+        self._started = True
         self._listen(line)
 
     def adopt(
@@ -170,7 +172,8 @@ class LocalBackend(Backend):
             if (entry["number"], entry["attempt"]) not in ended
         ]
         over = tuple((entry["number"], entry["attempt"]) for entry in self._adopted_entries)
-        for number, attempt in (*((job.number, job.attempt) for job in running), *over):
+        # Of a job that was retried meanwhile the newest attempt counts.
+        for number, attempt in sorted((*((job.number, job.attempt) for job in running), *over)):
             self._running[number] = Launch(number, jobs[number], attempt)
         return Adoption(
             tuple(job for job in running if (job.number, job.attempt) not in over), over
@@ -476,13 +479,17 @@ class LocalBackend(Backend):
 
     def _wait_until_closed(self) -> None:
         line = self._line
-        if line is None or line.reader is None:
+        if not self._started:
+            if line is not None:  # adopted, but never gone on with
+                line.connection.close()
             return
-        if not self._closed.wait(self._close_within_s):
+        # Without a line a keeper was lost just now, and its jobs are being ended from here.
+        if line is not None and not self._closed.wait(self._close_within_s):
             _log.error("the keeper, process %d, does not end; it is killed", line.identity[0])
             send_signal(line.identity, signal.SIGKILL)
         self._closed.wait()
-        line.reader.join()
+        if line is not None and line.reader is not None:
+            line.reader.join()
 
 
 def _never_started(launch: Launch) -> Completion:

@@ -107,6 +107,8 @@ class TreeKiller:
         self._last_resort = last_resort
         self._clock = clock
         self._endings: dict[int, Ending] = {}
+        self._outlived: dict[Identity, float] = {}
+        """Who outlived SIGKILL, and when it was sent: nobody waits for them twice."""
         self._not_before = 0.0
 
     def __contains__(self, number: int) -> bool:
@@ -208,10 +210,14 @@ class TreeKiller:
             send_signal(identity, signal.SIGCONT)
 
     def _insist(self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float) -> bool:
+        for process in alive:
+            if process.identity in self._outlived:
+                ending.insisted[process.identity] = self._outlived[process.identity]
         fresh = [process for process in alive if process.identity not in ending.insisted]
         if not fresh:
             if now - max(ending.insisted[process.identity] for process in alive) > STUCK_AFTER_S:
                 ending.stuck = [_named(process.pid) for process in alive]
+                self._outlived.update(ending.insisted)
                 return True
             self._look_again(ending, now)
             return False

@@ -108,8 +108,11 @@ class Jobs:
 
     def start_some(self) -> None:
         """Start the next few attempts of the queue."""
+        if not self._queue:
+            return
         for _ in range(min(STARTS_AT_ONCE, len(self._queue))):
             self._start(self._queue.popleft(), time.monotonic() + RETRY_FOR_S, _FIRST_RETRY_S)
+        self._spawner.without_number()
 
     def _start(self, request: LaunchRequest, give_up_at: float, retry_s: float) -> None:
         oom_kills = self._out_of_memory.recent_count()
@@ -145,6 +148,7 @@ class Jobs:
         def again() -> None:
             del self._retrying[request.number]
             self._start(request, give_up_at, min(retry_s * 2, _LONGEST_RETRY_S))
+            self._spawner.without_number()
 
         self._retrying[request.number] = request, self._deadlines.add(now + retry_s, again)
 

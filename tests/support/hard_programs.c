@@ -162,7 +162,9 @@ static void headless(void) {
 /* -- leaders that leave something behind ------------------------------------------------ */
 
 static void holds_stdout(void) {
-    if (in_child()) { setsid(); printf("held\n"); fflush(stdout); wait_for_ever(); }
+    printf("held\n");
+    fflush(stdout);
+    if (in_child()) { setsid(); wait_for_ever(); }
     exit(0);
 }
 
