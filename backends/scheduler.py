@@ -170,7 +170,7 @@ class Scheduler:
         Jobs that need them end with the cause ``dependency``.  Raises ``UnknownError`` for ids
         that were never added, then none was killed.
         """
-        numbers = [self._number(job_id) for job_id in job_ids]
+        numbers = list(dict.fromkeys(map(self._number, job_ids)))
         self._inbox.put(partial(self._engine.kill, numbers, by, reason, grace_s))
 
     def pause(self, by: str = "") -> None:

@@ -137,6 +137,15 @@ def test_an_ended_job_stays_as_it_is_when_it_is_killed() -> None:
     assert run.watcher.way("a") == "SQRP"
 
 
+def test_a_job_that_is_named_twice_is_killed_once() -> None:
+    run = ManualRun({"a": hangs()}, limits=Limits(max_parallel=1))
+    run.add(job("a"), job("b"))
+    run.scheduler.kill(["b", "a", "b", "a"], "anna", "no")
+    run.idle()
+    assert (run.watcher.way("a"), run.watcher.way("b")) == ("SQRK", "SQK")
+    assert run.finish()["killed"] == 2
+
+
 def test_an_unknown_job_cannot_be_killed_and_then_none_is() -> None:
     run = ManualRun({"a": hangs()})
     run.add(job("a"))
