@@ -25,6 +25,11 @@ class Started:
     def keeper_pid(self) -> int:
         return int(json.loads((self.run.directory / ".keeper.json").read_text())["pid"])
 
+    def attempts(self, job: str) -> int:
+        """How many attempts of the job have begun."""
+        events = (event for event in self.run.events() if event.get("job") == job)
+        return max((event["attempt"] for event in events if event["to"] == "running"), default=0)
+
     def kill_was_requested(self) -> bool:
         return any(event["event"] == "kill_requested" for event in self.run.events())
 
@@ -76,7 +81,10 @@ def _kill_group(started: Started) -> None:
 
 
 def _kill_keeper(started: Started) -> None:
+    """The job is lost with its keeper and runs again under the next one, which a signal ends."""
     os.kill(started.keeper_pid, signal.SIGKILL)
+    wait_for(lambda: started.attempts("hard") == 2, "the second attempt")
+    started.process.send_signal(signal.SIGINT)
 
 
 def _kill_both(started: Started) -> None:
@@ -98,6 +106,6 @@ STOP_PATHS = (
     StopPath("fail-fast", _nothing, ("--fail-fast",), status="failed"),
     StopPath("driver-killed", _kill_driver, status="crashed"),
     StopPath("group-killed", _kill_group, status="crashed"),
-    StopPath("keeper-killed", _kill_keeper, status="failed"),
+    StopPath("keeper-killed", _kill_keeper),
     StopPath("both-killed", _kill_both, status="crashed", needs_a_look=True),
 )
