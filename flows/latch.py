@@ -13,7 +13,7 @@ import threading
 import time
 
 _LOOK_UP_EVERY_S = 0.5
-"""How often a waiter looks up that cannot be woken by a signal."""
+"""How often a waiter looks up for what no signal tells."""
 
 
 class Latch:
@@ -32,16 +32,15 @@ class Latch:
     def wait(self, timeout_s: float | None = None, *, heed_task: bool = True) -> bool:
         """Wait until it is open; returns whether it is.
 
-        In the main thread a signal's exception interrupts it at once; elsewhere an exception
-        that is thrown into the thread, or (unless ``heed_task`` is false) the cancellation of
-        the asyncio task that blocks its loop here, does so within half a second.
+        A signal's exception interrupts the main thread at once.  What is thrown into a thread
+        in another way (Prefect does so where a flow's time is over and no alarm is free), or
+        (unless ``heed_task`` is false) the cancellation of the asyncio task that keeps its loop
+        here, interrupts within half a second: nothing wakes a thread for them.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        in_slices = _must_look_up()
         while True:
-            left = threading.TIMEOUT_MAX if deadline is None else deadline - time.monotonic()
-            pause = min(left, _LOOK_UP_EVERY_S) if in_slices else left
-            if self._lock.acquire(timeout=max(pause, 0.0)):
+            left = _LOOK_UP_EVERY_S if deadline is None else deadline - time.monotonic()
+            if self._lock.acquire(timeout=max(min(left, _LOOK_UP_EVERY_S), 0.0)):
                 return True
             if deadline is not None and time.monotonic() >= deadline:
                 return False
@@ -49,18 +48,10 @@ class Latch:
                 _raise_if_task_is_cancelled()
 
 
-def _must_look_up() -> bool:
-    return threading.current_thread() is not threading.main_thread() or _task() is not None
-
-
-def _task() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
-
-
 def _raise_if_task_is_cancelled() -> None:
-    task = _task()
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return  # no loop runs here
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

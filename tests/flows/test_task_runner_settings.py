@@ -438,6 +438,21 @@ def test_the_flows_time_counts_while_it_waits_for_jobs_that_nobody_awaited(
 
 
 @pytest.mark.prefect
+def test_a_subflow_is_timed_out_while_its_callers_time_still_runs(bench: FlowBench) -> None:
+    @flow(task_runner=LocalTaskRunner(), timeout_seconds=1.5)
+    def inner() -> JobResult:
+        return run_job(job("tree", TREE))
+
+    @flow(timeout_seconds=60)
+    def outer() -> str | None:
+        return inner(return_state=True).name
+
+    assert outer() == "TimedOut"
+    assert alive() == []
+    assert bench.run_file()["status"] == "failed"
+
+
+@pytest.mark.prefect
 def test_a_flow_in_another_thread_is_timed_out_too(bench: FlowBench) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
