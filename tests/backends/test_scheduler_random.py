@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from support.manual_run import ManualRun, RecordingBackend, job
@@ -300,13 +301,28 @@ def execute(plan: Plan) -> tuple[ManualRun, Ledger]:
     return run, ledger
 
 
-@settings(
-    max_examples=300,
+usual = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@settings(usual, max_examples=150)
 @given(plans())
 def test_whatever_happens_each_job_ends_once_within_the_limits_and_in_order(plan: Plan) -> None:
+    check(plan)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@settings(usual, max_examples=3_000)
+@given(plans())
+def test_whatever_happens_in_three_thousand_runs(plan: Plan) -> None:
+    check(plan)
+
+
+def check(plan: Plan) -> None:
+    """Run a plan and hold its end against it."""
     run, ledger = execute(plan)
     ends = Counter(each.job.id for each in run.watcher.events if each.after.is_end)
     assert ends == Counter(each.id for each in plan.jobs)
@@ -335,7 +351,7 @@ def check_cause(run: ManualRun, each: JobRecord) -> None:
         event("a job was retried")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(usual, max_examples=40)
 @given(plans())
 def test_the_same_run_comes_out_the_same_twice(plan: Plan) -> None:
     first, second = execute(plan), execute(plan)

@@ -112,9 +112,9 @@ def test_the_check_takes_time_in_proportion_to_the_graph(backwards: bool) -> Non
         jobs = [job(f"j{i}", *([f"j{i - 1}", f"j{i // 2}"] if i else [])) for i in range(count)]
         if backwards:
             jobs.reverse()
-        began = time.perf_counter()
+        began = time.process_time()
         check_graph(jobs)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     seconds(1_000)
     small = min(seconds(5_000) for _ in range(3))
