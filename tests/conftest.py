@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 from support.prefect_server import prefect_server
@@ -13,3 +14,6 @@ __all__ = ["prefect_server"]
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+# Under nohup the hang-up is ignored, and so it would be by every run that a test starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
