@@ -1,7 +1,7 @@
 """Ending whole process trees: ask, wait, insist, until one look finds nobody.
 
-SIGTERM goes to the leader's process group first, in one step that no fork slips through; then
-SIGTERM and SIGCONT to every member outside the group.  After the grace time SIGKILL follows in
+SIGTERM and SIGCONT go to the leader's process group, in one step that no fork slips through, then
+to every member outside the group.  After the grace time SIGKILL follows in
 rounds.  One look at the host's processes serves all trees that are being ended.  A tree has
 ended when nobody is left, not when its leader has exited.
 """
@@ -54,7 +54,9 @@ class Ending:
 
     __slots__ = (
         "asked",
+        "first_look",
         "grace_until",
+        "group",
         "insisted",
         "leader",
         "look_at",
@@ -68,19 +70,32 @@ class Ending:
 
     def __init__(self, number: int, leader: int | None, now: float, grace_s: float) -> None:
         self.number = number
+        self.group = leader
+        """Its process group, which is asked as a whole; ``None`` where it has to be one by one."""
         self.leader = leader
         """The first process while it is not reaped: until then its pid is nobody else's."""
         self.grace_until = now + grace_s
-        self.requested_ticks = clock_ticks()
+        self.requested_ticks: int | None = None
+        """When it was asked to end, in the unit of start times; ``None``: not yet."""
         self.look_at = now
         self.pause_s = _FIRST_LOOK_AGAIN_S
         self.asked: set[Identity] = set()
         self.insisted: dict[Identity, float] = {}
         """When SIGKILL was sent to whom."""
+        self.first_look = True
         self.rounds = 0
         self.seen: set[Identity] = set()
         self.stuck: list[str] = []
         """Those that outlived SIGKILL, as ``pid (name)``."""
+
+    def is_late(self, process: Process) -> bool:
+        """Whether a process began after the request.
+
+        It is a helper of somebody's orderly end then, and has until the grace time is over.
+        """
+        if self.first_look or self.requested_ticks is None:
+            return False
+        return process.start_time >= self.requested_ticks
 
 
 Freeze = Callable[[], AbstractContextManager[object]]
@@ -123,9 +138,6 @@ class TreeKiller:
             ending.look_at = min(ending.look_at, ending.grace_until)
             return
         self._endings[number] = Ending(number, leader, now, grace_s)
-        if leader is not None and grace_s > 0:
-            send_group_signal(leader, signal.SIGTERM)
-            send_group_signal(leader, signal.SIGCONT)
 
     def leader_reaped(self, number: int) -> None:
         """The first process was reaped: its pid may be anybody's once its group is empty."""
@@ -158,8 +170,11 @@ class TreeKiller:
         try:
             snapshot = read_processes()
         except OSError:  # no descriptor is free
+            self._ask_groups(now)
             self._pause_all(now)
             return []
+        # After the look: who is not in it and began later is somebody's helper in ending.
+        self._ask_groups(now)
         members = self._members.survey(snapshot)
         ended = [
             ending
@@ -178,6 +193,15 @@ class TreeKiller:
                     send_group_signal(ending.leader, signal.SIGKILL)
                 if ending.number == WHOLE_RUN:
                     self._last_resort()
+
+    def _ask_groups(self, now: float) -> None:
+        """Ask the leaders' groups that were not asked yet, each in one step."""
+        for ending in self._endings.values():
+            if ending.requested_ticks is None:
+                ending.requested_ticks = clock_ticks()
+                if ending.leader is not None and now < ending.grace_until:
+                    send_group_signal(ending.leader, signal.SIGTERM)
+                    send_group_signal(ending.leader, signal.SIGCONT)
 
     def _pause_all(self, now: float) -> None:
         for ending in self._endings.values():
@@ -200,14 +224,12 @@ class TreeKiller:
     def _ask(self, ending: Ending, alive: list[Process]) -> None:
         for process in alive:
             identity = process.identity
-            # Whoever started after the request is a helper of somebody's orderly end: it has
-            # until the grace is over.
-            late = process.start_time > ending.requested_ticks
-            if identity in ending.asked or late or process.pgrp == ending.leader:
+            if identity in ending.asked or process.pgrp == ending.group or ending.is_late(process):
                 continue
             ending.asked.add(identity)
             send_signal(identity, signal.SIGTERM)
             send_signal(identity, signal.SIGCONT)
+        ending.first_look = False
 
     def _insist(self, ending: Ending, alive: list[Process], snapshot: Snapshot, now: float) -> bool:
         for process in alive:

@@ -699,7 +699,7 @@ def test_two_runs_in_one_folder_never_touch_each_other(hard: Marked, tmp_path: P
 def test_a_thousand_sleepers_in_a_hundred_jobs_are_gone_within_a_second(
     run: LocalRun, hard: Marked
 ) -> None:
-    """Sabotage: backends/tree_killer.py: send_group_signal(leader, signal.SIGTERM) -> 0"""
+    """Sabotage: backends/tree_killer.py: send_group_signal(ending.leader, signal.SIGTERM) -> 0"""
     run.backend.launch([run.job((str(hard.path), "sleepers", "9")) for _ in range(100)])
     hard.wait_for(1000)
     asked_at = time.monotonic()

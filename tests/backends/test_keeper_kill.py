@@ -14,12 +14,17 @@ import pytest
 from support.driver import Driver
 from support.hard_programs import (
     HARD_PROGRAMS,
+    PYTHON_DOUBLE_FORK_WITHOUT_ENVIRONMENT,
+    PYTHON_FORKS_ON_SIGTERM,
     HardProgram,
     Marked,
     marked_program,
+    marked_python,
+    python_environment,
     zombies_below,
 )
 from support.local_run import LocalRun
+from support.waiting import wait_for
 
 from backends.sweep import strays_of_run, sweep_run
 from tasks.status import CauseKind, JobStatus
@@ -28,7 +33,16 @@ GRACE_S = 0.3
 OBEYED_WITHIN_S = 1.0
 INSISTED_WITHIN_S = GRACE_S + 1.0
 
-programs = pytest.mark.parametrize("program", HARD_PROGRAMS, ids=str)
+every_program = pytest.mark.parametrize("program", HARD_PROGRAMS, ids=str)
+
+
+def some_programs(path: int) -> pytest.MarkDecorator:
+    """Each program on one of the five further paths to its end; ``make soak`` runs them all."""
+    chosen = [
+        program if index % 5 == path else pytest.param(program, marks=pytest.mark.soak)
+        for index, program in enumerate(HARD_PROGRAMS)
+    ]
+    return pytest.mark.parametrize("program", chosen, ids=str)
 
 
 @pytest.fixture
@@ -69,7 +83,7 @@ def bound_s(program: HardProgram) -> float:
 # -- each program, on each way to its end ----------------------------------------------------
 
 
-@programs
+@every_program
 def test_a_killed_job_completes_when_no_process_of_it_is_left(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -86,7 +100,7 @@ def test_a_killed_job_completes_when_no_process_of_it_is_left(
     assert (done.status, done.cause) == (JobStatus.KILLED, None)
 
 
-@programs
+@some_programs(path=0)
 def test_a_job_over_its_time_limit_is_ended_as_a_whole(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -100,7 +114,7 @@ def test_a_job_over_its_time_limit_is_ended_as_a_whole(
     assert done.end.runtime_s < 0.5 + bound_s(program)
 
 
-@programs
+@some_programs(path=1)
 def test_closing_the_backend_leaves_nothing(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -115,7 +129,7 @@ def test_closing_the_backend_leaves_nothing(
     assert not keeper.is_alive()
 
 
-@programs
+@some_programs(path=2)
 def test_a_driver_that_gets_sigkill_takes_its_jobs_along(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -132,7 +146,7 @@ def test_a_driver_that_gets_sigkill_takes_its_jobs_along(
     assert entry["killed"] == "driver_lost"
 
 
-@programs
+@some_programs(path=3)
 def test_a_keeper_that_gets_sigkill_takes_its_jobs_along(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -151,7 +165,7 @@ def test_a_keeper_that_gets_sigkill_takes_its_jobs_along(
         assert run.run("exit 0").status is JobStatus.PASSED
 
 
-@programs
+@some_programs(path=4)
 def test_what_outlived_driver_and_keeper_is_found_by_the_runs_number(
     program: HardProgram, hard: Marked, tmp_path: Path
 ) -> None:
@@ -181,3 +195,67 @@ def test_what_outlived_driver_and_keeper_is_found_by_the_runs_number(
         assert sweep.stuck == ()
         assert sweep.ended >= program.processes
         assert strays_of_run(file.number, "run", directory=driver.run) == []
+
+
+# -- one mechanism at a time -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "processes"),
+    [(PYTHON_FORKS_ON_SIGTERM, 2), (PYTHON_DOUBLE_FORK_WITHOUT_ENVIRONMENT, 2)],
+    ids=["forks-on-sigterm", "double-fork-without-environment"],
+)
+def test_programs_in_python_are_ended_as_well(code: str, processes: int, tmp_path: Path) -> None:
+    with marked_python(tmp_path) as python, LocalRun(tmp_path) as run:
+        command_line = (str(python.path), "-c", code)
+        number = run.launch(command_line, env=python_environment(), grace_s=GRACE_S)
+        python.wait_for(processes)
+        run.backend.kill([number])
+        assert run.completions.of(number).status is JobStatus.KILLED
+        assert python.gone()
+
+
+def test_who_shed_number_and_session_is_found_by_descent(hard: Marked, tmp_path: Path) -> None:
+    """Sabotage: backends/members.py: process.ppid == self._parent else -> True else"""
+    with LocalRun(tmp_path) as run:
+        number = run.launch((str(hard.path), "shed"))
+        hard.wait_for(3)
+        run.backend.kill([number])
+        run.completions.of(number)
+        assert hard.gone()
+
+
+def test_the_stopped_are_woken_to_obey(hard: Marked, tmp_path: Path) -> None:
+    """Sabotage: backends/tree_killer.py: send_signal(identity, signal.SIGCONT) -> 0"""
+    with LocalRun(tmp_path) as run:
+        number = run.launch((str(hard.path), "stopped"), grace_s=30.0)
+        hard.wait_for(3)
+        run.backend.kill([number])
+        assert run.completions.of(number, timeout_s=10).end.signal == signal.SIGTERM
+        assert hard.gone()
+
+
+def test_whoever_ends_in_order_is_left_to_it_until_the_grace_is_over(tmp_path: Path) -> None:
+    """Sabotage: backends/tree_killer.py: ending.is_late(process) -> False"""
+    (tmp_path / "tidy.sh").write_text(f"sleep 0.4; echo tidied > {tmp_path}/tidied\n")
+    trap = f"trap 'setsid -w sh {tmp_path}/tidy.sh; exit 0' TERM; echo ready; sleep 60 & wait"
+    with LocalRun(tmp_path) as run:
+        number = run.launch(trap, grace_s=10.0)
+        wait_for(lambda: run.log(number), "the trap is set")
+        run.backend.kill([number])
+        done = run.completions.of(number)
+    assert (tmp_path / "tidied").exists()
+    assert (done.status, done.end.exit_code) == (JobStatus.KILLED, 0)
+
+
+def test_nobody_is_asked_twice(tmp_path: Path) -> None:
+    """Sabotage: backends/tree_killer.py: .pgrp == ending.group -> .pgrp == ending.leader"""
+    # The leader obeys at once; the other one counts what it gets.
+    counts = f"trap 'echo TERM >> {tmp_path}/count' TERM; echo ready; while :; do sleep 0.05; done"
+    (tmp_path / "counts.sh").write_text(counts + "\n")
+    with LocalRun(tmp_path) as run:
+        number = run.launch(f"sh {tmp_path}/counts.sh & exec sleep 60", grace_s=0.8)
+        wait_for(lambda: run.log(number), "the trap is set")
+        run.backend.kill([number])
+        run.completions.of(number)
+    assert (tmp_path / "count").read_text() == "TERM\n"

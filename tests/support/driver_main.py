@@ -1,21 +1,24 @@
 """A driver to be killed: starts a run with the commands it is given and waits.
 
-Called with a folder and a JSON object: ``jobs`` (fields of each), ``context`` (of the run).
+Called with a folder and a JSON object: ``jobs`` (fields of each), ``context`` (of the run), and
+with ``churn`` (how many at once) the jobs are launched over and over again.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+from support.local_run import LocalRun
 
 
 def main() -> None:
-    from support.local_run import LocalRun
-
     folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     context = options.get("context", {})
     if "settle_command" in context:
@@ -29,7 +32,15 @@ def main() -> None:
             time.sleep(options["fork"])
             os._exit(0)
         print("ready", flush=True)
+        if options.get("churn"):
+            churn(run, options["jobs"], options["churn"])
         signal.pause()
+
+
+def churn(run: LocalRun, jobs: list[dict[str, Any]], at_once: int) -> None:
+    for fields in itertools.cycle(jobs):
+        run.launch(**fields)
+        run.completions.count(len(run.jobs) - at_once, timeout_s=60)
 
 
 if __name__ == "__main__":
