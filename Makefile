@@ -18,7 +18,9 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3.14 python
 # Two terminals may run make at the same time; where flock is missing they should not.
 LOCKED = $(if $(shell command -v flock),flock $(VENV)/.lock)
 PIP = $(LOCKED) $(PY) -m pip install --quiet --disable-pip-version-check
-PIP_PINNED = $(PIP) --constraint constraints.txt --no-build-isolation
+# setuptools warns at every editable install that folders here may hide the package; they are it.
+PIP_PINNED = PYTHONWARNINGS='ignore:Editable installation' $(PIP) \
+	--constraint constraints.txt --no-build-isolation
 
 # The stamps lie in the environment: whoever removes it removes them too.
 FOR_RUN := $(VENV)/.ready-to-run
@@ -121,5 +123,6 @@ $(FOR_WORK): pyproject.toml constraints.txt | $(FOR_RUN)
 $(WORK)/newest/.ready-newest: pyproject.toml | $(PY)
 	@echo "installing the newest releases into $(VENV)" >&2
 	@$(PIP) --upgrade pip 'setuptools>=77'
-	@$(PIP) --upgrade --upgrade-strategy eager --no-build-isolation --editable '.[dev,lab]'
+	@PYTHONWARNINGS='ignore:Editable installation' $(PIP) --upgrade --upgrade-strategy eager \
+		--no-build-isolation --editable '.[dev,lab]'
 	@touch $@
