@@ -15,5 +15,7 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-# Under nohup the hang-up is ignored, and so it would be by every run that a test starts.
+# Under nohup, and behind an "&" in a script, these are ignored, and so they would be by every run
+# that a test starts.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
