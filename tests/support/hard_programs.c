@@ -31,26 +31,55 @@ static int in_child(void) {
     return pid == 0;
 }
 
+/* Each process that has found its place gives up its end of this pipe, or loses it by exec: when
+ * nobody holds it any more, the leader says that the tree is ready. */
+static int ready[2];
+
+static void settled(void) {
+    close(ready[1]);
+}
+
+static void settle_and_wait(void) {
+    settled();
+    wait_for_ever();
+}
+
+static void say_ready(void) {
+    if (write(1, "ready\n", 6) != 6) exit(99);
+}
+
+static void lead(void) {
+    char byte;
+    settled();
+    while (read(ready[0], &byte, 1) != 0) continue;
+    say_ready();
+    wait_for_ever();
+}
+
 /* -- trees that obey SIGTERM ------------------------------------------------------------ */
 
 static void sleepers(int count) {
     for (int i = 0; i < count; i++)
-        if (in_child()) wait_for_ever();
-    wait_for_ever();
+        if (in_child()) settle_and_wait();
+    lead();
 }
 
 static void new_session(void) {
-    if (in_child()) { setsid(); if (in_child()) wait_for_ever(); wait_for_ever(); }
-    wait_for_ever();
+    if (in_child()) {
+        setsid();
+        in_child();
+        settle_and_wait();
+    }
+    lead();
 }
 
 static void double_fork(void) {
     if (in_child()) {
         setsid();
-        if (in_child()) wait_for_ever();
+        if (in_child()) settle_and_wait();
         _exit(0);
     }
-    wait_for_ever();
+    lead();
 }
 
 static void bare_double_fork(void) {
@@ -60,27 +89,39 @@ static void bare_double_fork(void) {
             char *argv[] = {"-", "wait", NULL};
             char *none[] = {NULL};
             if (chdir("/") != 0) _exit(99);
-            closefrom(0);
+            while (getppid() == getsid(0)) usleep(100);
+            close_range(0, ready[1] - 1, 0);
             execve(self, argv, none);
             _exit(99);
         }
         _exit(0);
     }
-    wait_for_ever();
+    lead();
 }
 
 static void stopped(void) {
-    if (in_child()) { setsid(); raise(SIGSTOP); wait_for_ever(); }
-    if (in_child()) { raise(SIGSTOP); wait_for_ever(); }
-    wait_for_ever();
+    if (in_child()) {
+        setsid();
+        settled();
+        raise(SIGSTOP);
+        wait_for_ever();
+    }
+    if (in_child()) {
+        settled();
+        raise(SIGSTOP);
+        wait_for_ever();
+    }
+    lead();
 }
 
 static void renamed(char **argv) {
-    if (in_child()) setsid();
+    int child = in_child();
+    if (child) setsid();
     prctl(PR_SET_NAME, "kworker/0:1", 0, 0, 0);
     memset(argv[0], 0, strlen(argv[0]));
     memset(argv[1], 0, strlen(argv[1]));
-    wait_for_ever();
+    if (child) settle_and_wait();
+    lead();
 }
 
 /* Sheds the number and the session, keeps the ancestry. */
@@ -89,17 +130,22 @@ static void shed(void) {
         struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
         setrlimit(RLIMIT_RSS, &none);
         setsid();
-        if (in_child()) { setsid(); wait_for_ever(); }
+        if (in_child()) setsid();
+        settle_and_wait();
     }
-    wait_for_ever();
+    lead();
 }
 
 /* -- trees that do not ------------------------------------------------------------------ */
 
 static void ignores_sigterm(void) {
     ignore_sigterm();
-    if (in_child()) { setsid(); if (in_child()) wait_for_ever(); }
-    wait_for_ever();
+    if (in_child()) {
+        setsid();
+        in_child();
+        settle_and_wait();
+    }
+    lead();
 }
 
 static void fork_again(int number) {
@@ -109,8 +155,11 @@ static void fork_again(int number) {
 
 static void forks_on_sigterm(void) {
     signal(SIGTERM, fork_again);
-    if (in_child()) setsid();
-    wait_for_ever();
+    if (in_child()) {
+        setsid();
+        settle_and_wait();
+    }
+    lead();
 }
 
 static void fork_loop(void) {
@@ -118,35 +167,30 @@ static void fork_loop(void) {
     for (int i = 0; i < 200; i++) {
         if (in_child()) {
             if (i % 2) setsid();
-            wait_for_ever();
+            settle_and_wait();
         }
+        if (i == 40) say_ready();
         usleep(2000);
     }
     wait_for_ever();
 }
 
-/* A process that is never in one place: each forks the next one in a new session and exits.
- * The leader starts a second process, which stays, once the first has moved on. */
+/* A process that is never in one place: each forks the next one in a new session and exits. */
 static void comet(void) {
-    int moved[2];
     ignore_sigterm();
-    if (pipe(moved) != 0) exit(99);
     if (in_child()) {
         for (int hop = 0;; hop++) {
             if (!in_child()) _exit(0);
             setsid();
-            if (hop == 1 && write(moved[1], "!", 1) != 1) _exit(99);
+            if (hop == 3) settled();
             usleep(300);
         }
     }
-    char byte;
-    if (read(moved[0], &byte, 1) != 1) exit(99);
-    if (in_child()) wait_for_ever();
-    wait_for_ever();
+    lead();
 }
 
-static void *thread_waits(void *nothing) {
-    wait_for_ever();
+static void *thread_leads(void *nothing) {
+    lead();
     return nothing;
 }
 
@@ -154,16 +198,20 @@ static void *thread_waits(void *nothing) {
 static void headless(void) {
     pthread_t thread;
     ignore_sigterm();
-    if (in_child()) setsid();
-    if (pthread_create(&thread, NULL, thread_waits, NULL) != 0) exit(99);
+    if (in_child()) {
+        setsid();
+        settled();
+        if (pthread_create(&thread, NULL, (void *(*)(void *))wait_for_ever, NULL) != 0) exit(99);
+        pthread_exit(NULL);
+    }
+    if (pthread_create(&thread, NULL, thread_leads, NULL) != 0) exit(99);
     pthread_exit(NULL);
 }
 
 /* -- leaders that leave something behind ------------------------------------------------ */
 
 static void holds_stdout(void) {
-    printf("held\n");
-    fflush(stdout);
+    if (write(1, "held\n", 5) != 5) exit(99);
     if (in_child()) { setsid(); wait_for_ever(); }
     exit(0);
 }
@@ -178,6 +226,7 @@ int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "wait";
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     if (length > 0) self[length] = '\0';
+    if (pipe2(ready, O_CLOEXEC) != 0) return 99;
 #define MODE(name, call) if (!strcmp(mode, name)) call
     MODE("wait", wait_for_ever());
     MODE("sleepers", sleepers(argc > 2 ? atoi(argv[2]) : 1));

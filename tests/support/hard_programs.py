@@ -50,7 +50,7 @@ HARD_PROGRAMS = (
     HardProgram("shed", 3, True),
     HardProgram("ignores-sigterm", 3, False),
     HardProgram("forks-on-sigterm", 2, False),
-    HardProgram("fork-loop", 30, False),
+    HardProgram("fork-loop", 40, False),
     HardProgram("comet", 2, False),
     HardProgram("headless", 2, False),
 )
@@ -177,6 +177,11 @@ def python_environment() -> dict[str, str]:
     if library:
         environment["LD_LIBRARY_PATH"] = str(library)
     return environment
+
+
+def wait_until_ready(log: Path, timeout_s: float = 30.0) -> None:
+    """Return when the leader has said in its log that its whole tree has found its place."""
+    wait_for(lambda: log.exists() and b"ready" in log.read_bytes(), f"{log} says ready", timeout_s)
 
 
 def zombies_below(pid: int) -> list[int]:
