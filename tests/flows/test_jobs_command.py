@@ -79,7 +79,7 @@ def test_a_graph_can_come_from_standard_input(cli: CommandLine) -> None:
         [os.sys.executable, "-m", "flows.run", "jobs", "-", "--offline"],  # type: ignore[attr-defined]
         cwd=cli.place,
         env=cli.environment,
-        input='{"id": "a", "command": "echo a"}\n{"id": "b", "command": "echo b", "needs": ["a"]}\n',
+        input='{"id": "a", "command": "true"}\n{"id": "b", "command": "true", "needs": ["a"]}\n',
         text=True,
         capture_output=True,
         timeout=60,
@@ -126,7 +126,7 @@ def test_a_stop_signal_ends_every_tree_and_writes_everything(
 
 
 def test_a_second_sigint_kills_at_once(cli: CommandLine) -> None:
-    """Sabotage: flows/session.py: killing at once", grace_s=0.0 -> killing at once", grace_s=None"""
+    """Sabotage: flows/session.py: at once", grace_s=0.0 -> at once", grace_s=None"""
     stubborn = "trap '' TERM; echo ready; while :; do sleep 1; done"
     cli.write(
         "long.json",

@@ -93,8 +93,8 @@ def test_a_live_keeper_of_a_dead_driver_is_waited_for(tmp_path: Path) -> None:
     takers.keeper_process = keeper
     lock = NameLock("smoke")
     takers.take(lock, "run-1")
-    holder = replace(new_holder("run-1", tmp_path), driver=identity(driver), keeper=identity(keeper))
-    lock.update(holder)
+    dead = replace(new_holder("run-1", tmp_path), driver=identity(driver), keeper=identity(keeper))
+    lock.update(dead)
     end(driver)
     takers.take(NameLock("smoke"), "run-2")
     assert takers.waited_for == [keeper.pid]
