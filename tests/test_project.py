@@ -231,7 +231,8 @@ def test_what_ci_runs_can_be_run_and_stops_at_the_first_error() -> None:
 def test_nothing_in_the_rooms_reads_pickles() -> None:
     """What lies on disk may be anybody's; a pickle is a program."""
     pattern = re.compile(
-        r"^\s*(?:import|from)\s+(?:cloud)?(?:pickle|shelve|dill|joblib)\b|\bmarshal\.loads?\b", re.M
+        r"^\s*(?:import|from)\s+(?:cloud)?(?:pickle|shelve|dill|joblib)\b|\bmarshal\.loads?\b",
+        re.MULTILINE,
     )
     rooms = ("tasks", "backends", "observers", "flows")
     files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
