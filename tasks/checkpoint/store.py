@@ -35,7 +35,7 @@ from tasks.checkpoint.record import Outcome, Record, encode, key_of
 from tasks.checkpoint.seal import seal_file
 from tasks.checkpoint.settings import StoreSettings
 from tasks.checkpoint.summary import StoreFileSummary, StoreSummary
-from tasks.checkpoint.view import Holds, View
+from tasks.checkpoint.view import Entry, Holds, View
 from tasks.checkpoint.withdrawn_log import Withdrawal, append, log_of
 from tasks.checkpoint.writer import CheckpointWriter, WriterPlace, own_stem
 from tasks.errors import HoldfastError, UnknownError
@@ -128,14 +128,14 @@ class CheckpointStore:
         return self._open_view().lookup(sources)
 
     def undone(
-        self, sources: Iterable[tuple[str, bytes]], base: int = 0, holds: Holds | None = None
-    ) -> Iterator[tuple[str, bytes, Record | None]]:
-        """Yield those sources, given with their fingerprints, that must run, and what is known.
+        self, sources: Iterable[Entry], base: int = 0, holds: Holds | None = None
+    ) -> Iterator[tuple[Entry, Record | None]]:
+        """Yield those sources that must run, as they were given, each with what is known of it.
 
-        A source is spared when it is DONE with this fingerprint in a generation from ``base`` on.
-        What is known of the others is something else, or ``None``.  ``holds`` may look at each
-        record that would spare a source, and refuse it.  Memory does not grow with the number of
-        sources.
+        They are given as tuples that begin with the name and the fingerprint.  A source is spared
+        when it is DONE with this fingerprint in a generation from ``base`` on.  What is known of
+        the others is something else, or ``None``.  ``holds`` may look at each record that would
+        spare a source, and refuse it.  Memory does not grow with the number of sources.
         """
         return chain.from_iterable(self._open_view().undone(sources, base, holds))
 

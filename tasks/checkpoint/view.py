@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, groupby, islice
 from operator import itemgetter
+from typing import Any, TypeVar
 
 from tasks.checkpoint.environment import Environment
 from tasks.checkpoint.header import Header
@@ -29,6 +30,9 @@ _MERGED_TOGETHER = 20_000
 _CHUNK = 2_000
 """Sources that are looked up together: large enough to cost no time, small enough no memory."""
 _BEYOND_ALL = (1 << 64) - 1
+
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
+"""A source's name, its fingerprint, and whatever else the caller wants to have back with them."""
 
 Holds = Callable[[Record], bool]
 """Whether what a record says is still so."""
@@ -84,30 +88,30 @@ class View:
                 yield None if value is None else _decoded(key, value, source)
 
     def undone(
-        self, entries: Iterable[tuple[str, bytes]], base: int, holds: Holds | None
-    ) -> Iterator[list[tuple[str, bytes, Record | None]]]:
+        self, entries: Iterable[Entry], base: int, holds: Holds | None
+    ) -> Iterator[list[tuple[Entry, Record | None]]]:
         """Yield, for each block of sources with fingerprints, those that are not done.
 
         Done is what has a record of DONE with this fingerprint in a generation from ``base`` on,
         for which ``holds``, where given, returns true.  This is the start of a resumed run, hence
         without it no object is made for a source that is spared.
         """
-        pairs = iter(entries)
-        while chunk := list(islice(pairs, _CHUNK)):
+        all_entries = iter(entries)
+        while chunk := list(islice(all_entries, _CHUNK)):
             keys = [key_of(entry[0]) for entry in chunk]
             values = self._values(keys)
-            rest: list[tuple[str, bytes, Record | None]] = []
-            for key, (source, fingerprint) in zip(keys, chunk, strict=True):
+            rest: list[tuple[Entry, Record | None]] = []
+            for key, entry in zip(keys, chunk, strict=True):
                 value = values.get(key)
                 if value is None:
-                    rest.append((source, fingerprint, None))
+                    rest.append((entry, None))
                     continue
-                done = is_done(value, fingerprint, base)
+                done = is_done(value, entry[1], base)
                 if done and holds is None:
                     continue
-                record = _decoded(key, value, source)
+                record = _decoded(key, value, entry[0])
                 if not done or record is None or (holds is not None and not holds(record)):
-                    rest.append((source, fingerprint, record))
+                    rest.append((entry, record))
             yield rest
 
     def records(self) -> Iterator[Record]:

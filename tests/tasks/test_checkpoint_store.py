@@ -190,9 +190,9 @@ def test_undone_spares_only_the_same_fingerprint_done_from_the_base_on(tmp_path)
     second = record_run(tmp_path, {"b": NEW}, withdrawn=("c",))
     asked = [("a", OLD), ("b", OLD), ("b", NEW), ("c", OLD), ("d", OLD)]
     with CheckpointStore(tmp_path) as store:
-        rest = [(source, fingerprint) for source, fingerprint, _ in store.undone(asked, first)]
+        rest = [entry for entry, _ in store.undone(asked, first)]
         assert rest == [("b", OLD), ("c", OLD), ("d", OLD)]
-        reasons = {source: record for source, _, record in store.undone(asked, second)}
+        reasons = {source: record for (source, _), record in store.undone(asked, second)}
         assert set(reasons) == {"a", "b", "c", "d"}
         assert reasons["a"].generation == first
         assert reasons["c"].outcome is Outcome.WITHDRAWN
@@ -203,7 +203,7 @@ def test_a_failed_source_is_not_spared(tmp_path):
     with CheckpointStore(tmp_path) as store:
         with store.begin("fails").writer() as writer:
             writer.record("a", OLD, Outcome.FAILED, reason="no")
-        assert [source for source, _, _ in store.undone([("a", OLD)])] == ["a"]
+        assert [entry for entry, _ in store.undone([("a", OLD)])] == [("a", OLD)]
 
 
 def test_numbers_go_on_above_the_records_when_the_marks_are_lost(tmp_path):
