@@ -73,6 +73,14 @@ newest: ## Run the tests on the newest releases that the bounds in pyproject.tom
 soak: $(FOR_WORK) ## Run the slow suites at full size; takes hours.
 	@HOLDFAST_SOAK=1 $(PY) -m pytest -m "slow or soak" $(PYTEST_OPTIONS) $(TESTS)
 
+.PHONY: sabotage
+sabotage: $(FOR_WORK) ## Break one line at a time: its test must go red (SABOTAGE=--sample 5).
+	@$(PY) tests/sabotage.py $(SABOTAGE)
+
+.PHONY: unprivileged
+unprivileged: $(FOR_WORK) ## Run the tests of stopping without root's rights and without cgroups.
+	@PYTHON=$(PY) tests/run_unprivileged.sh $(PYTEST_OPTIONS)
+
 .PHONY: serve
 serve: $(FOR_RUN) ## Start a Prefect server, a work pool and a worker on loopback.
 	@$(PY) -m flows.serve

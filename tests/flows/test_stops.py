@@ -87,7 +87,7 @@ def start(cli: CommandLine, hard: Marked, program: HardProgram, path: StopPath) 
 def test_nothing_of_a_run_survives(
     program: HardProgram, path: StopPath, cli: CommandLine, hard: Marked, neighbour: Marked
 ) -> None:
-    """Sabotage: backends/tree_killer.py: signal.SIGKILL -> signal.SIGCONT"""
+    """Sabotage: backends/tree_killer.py: return self._insist(ending, alive, -> return (1, alive,"""
     started = start(cli, hard, program, path)
     begin = time.monotonic()
     path.stop(started)
@@ -110,7 +110,7 @@ def test_nothing_of_a_run_survives(
 def test_a_thousand_sleepers_in_a_hundred_jobs_are_gone_within_a_second(
     cli: CommandLine, hard: Marked
 ) -> None:
-    """Sabotage: backends/tree_killer.py: signal.SIGTERM -> signal.SIGCONT"""
+    """Sabotage: backends/tree_killer.py: send_group_signal(ending.leader, signal.SIGTERM) -> 0"""
     jobs = [
         {"id": f"tree-{index}", "command": [str(hard.path), "sleepers", "9"], "grace_s": 30}
         for index in range(100)

@@ -33,7 +33,7 @@ class CommandLine:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PREFECT", "HOLDFAST"))
+            if not name.startswith(("PREFECT", "HOLDFAST")) or name == "HOLDFAST_NO_CGROUP"
         }
         return {
             **inherited,

@@ -47,7 +47,7 @@ class PrefectServer:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("PREFECT_", "HOLDFAST_"))
+            if not name.startswith(("PREFECT_", "HOLDFAST_")) or name == "HOLDFAST_NO_CGROUP"
         }
         return {
             **inherited,
