@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from backends.keeper.protocol import ProtocolError
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
 if TYPE_CHECKING:
     from backends.keeper.deadlines import Deadline
 
@@ -25,6 +27,7 @@ class LaunchRequest:
         "grace_s",
         "id",
         "number",
+        "terminal",
         "timeout_s",
     )
 
@@ -41,7 +44,10 @@ class LaunchRequest:
                 self.timeout_s,
                 self.grace_s,
                 self.allow_leftovers,
+                *terminal,
             ) = fields
+            self.terminal: dict[str, Any] | None = terminal[0] if terminal else None
+            """Of an interactive job: its own (``job``), the user's, and the latter's modes."""
             well_formed = (
                 type(self.number) is int
                 and type(self.attempt) is int
@@ -51,6 +57,7 @@ class LaunchRequest:
                 and type(self.environment) is dict
                 and (self.timeout_s is None or type(self.timeout_s) in (int, float))
                 and type(self.grace_s) in (int, float)
+                and (not terminal or (len(terminal) == 1 and is_terminal(terminal[0])))
             )
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"no launch request: {error}") from error
@@ -69,6 +76,7 @@ class LaunchRequest:
         timeout_s: float | None,
         grace_s: float,
         allow_leftovers: bool,
+        terminal: dict[str, Any] | None = None,
     ) -> list[object]:
         """Return the request as it travels: a list, since names would double its size."""
         return [
@@ -81,7 +89,18 @@ class LaunchRequest:
             timeout_s,
             grace_s,
             allow_leftovers,
+            *(() if terminal is None else (terminal,)),
         ]
+
+
+def is_terminal(value: object) -> bool:
+    """Whether this says which terminal a job has, and which one its user."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("job")) is str
+        and type(value.get("user")) is str
+        and type(value.get("modes")) is list
+    )
 
 
 class KeptJob:
@@ -194,4 +213,4 @@ def _without_process(request: LaunchRequest, key: str, value: str, ended_at: flo
 
 
 def _line(entry: dict[str, object]) -> bytes:
-    return json.dumps(entry, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(entry).encode("ascii")

@@ -25,6 +25,7 @@ STARTS_AT_ONCE = 16
 RETRY_FOR_S = 10.0
 _FIRST_RETRY_S = 0.05
 _LONGEST_RETRY_S = 1.0
+_RESOURCE_VARIABLE = "HOLDFAST_RESOURCE_"
 
 
 class Jobs:
@@ -76,17 +77,17 @@ class Jobs:
         return bool(self._queue)
 
     def running(self) -> list[dict[str, object]]:
-        """Return what adoption and status need to know of the running attempts."""
+        """Return what adoption and status need to know of the attempts that have not ended.
+
+        Those that wait to be started come last, without a process: they will run, too.
+        """
+        waiting = [*self._queue, *(request for request, _ in self._retrying.values())]
         return [
-            {
-                "number": number,
-                "attempt": job.request.attempt,
-                "id": job.request.id,
-                "pid": job.pid,
-                "started_at": job.started_at,
-                "killed": job.killed,
-            }
-            for number, job in self._running.items()
+            *(
+                _told(job.request, job.pid, job.started_at, job.killed)
+                for job in self._running.values()
+            ),
+            *(_told(request, None, None, None) for request in waiting),
         ]
 
     def next_at(self) -> float | None:
@@ -307,3 +308,21 @@ class Jobs:
 
     def _is_ours(self, pid: int) -> bool:
         return pid in self._by_leader or pid in self._helpers
+
+
+def _told(
+    request: LaunchRequest, pid: int | None, started_at: float | None, killed: str | None
+) -> dict[str, object]:
+    return {
+        "number": request.number,
+        "attempt": request.attempt,
+        "id": request.id,
+        "pid": pid,
+        "started_at": started_at,
+        "killed": killed,
+        "resources": {
+            name: value
+            for name, value in request.environment.items()
+            if name.startswith(_RESOURCE_VARIABLE)
+        },
+    }

@@ -32,6 +32,7 @@ from backends.keeper.protocol import (
     seconds_field,
     whole_field,
 )
+from backends.keeper.lent_terminal import LentTerminal
 from backends.keeper.settings import Settings, driver_identity
 from backends.keeper.spawn import Spawner
 from backends.keeper.spool import Spool
@@ -82,6 +83,7 @@ class Keeper:
         self._phase = Phase.RUNNING
         self._driver_died = False
         self._adoption: Deadline | None = None
+        self._terminal = LentTerminal(log)
         self._wake_up = wake_up
         self._selector.register(wake_up, selectors.EVENT_READ, self._signals_arrived)
         self._admit(Connection(first))
@@ -289,6 +291,8 @@ class Keeper:
             raise ProtocolError(f"this is the keeper of run {self._settings.run!r}")
         elif not self._watch.is_dead():
             raise ProtocolError(f"the driver, process {self._watch.identity[0]}, lives")
+        else:
+            self._end_wards_of_the_dead()
         self._follow(settings, identity)
         self._driver = connection
         connection.role = "driver"
@@ -342,6 +346,11 @@ class Keeper:
             )
         self._write_keeper_file(identity)
 
+    def _end_wards_of_the_dead(self) -> None:
+        """A new driver has servers of its own; the old one's go on ending by their deadlines."""
+        self._wards.end(self._settings.grace_s)
+        self._wards = Wards(self._deadlines)
+
     def _write_keeper_file(self, driver: Identity) -> None:
         contents = {
             "protocol": PROTOCOL,
@@ -379,7 +388,9 @@ class Keeper:
         jobs = message.get("jobs")
         if not isinstance(jobs, list):
             raise ProtocolError("'jobs' is no list")
-        self._jobs.add([LaunchRequest(fields) for fields in jobs])
+        requests = [LaunchRequest(fields) for fields in jobs]
+        self._jobs.add(requests)
+        self._terminal.lent_to(requests)
 
     def _ward(self, message: Message) -> None:
         self._wards.add((whole_field(message, "pid"), whole_field(message, "start_time")))
@@ -401,6 +412,7 @@ class Keeper:
                 "run": self._settings.run,
                 "phase": self._phase.name.lower(),
                 "driver_lives": not self._driver_died,
+                "keeps": self._phase is Phase.RUNNING and self._settings.keep_on_crash,
                 "running": self._jobs.running(),
             }
         )
@@ -425,6 +437,7 @@ class Keeper:
         if self._driver_died or self._watch is None or not self._watch.is_dead():
             return
         self._driver_died = True
+        self._terminal.restore()
         if self._watch.descriptor is not None:
             self._selector.unregister(self._watch.descriptor)
             self._watch.close()

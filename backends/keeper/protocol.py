@@ -18,6 +18,7 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 Message = dict[str, Any]
 
 _HEADER_BYTES = 4
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 class ProtocolError(Exception):
@@ -27,7 +28,7 @@ class ProtocolError(Exception):
 def encode(message: Message) -> bytes:
     """Return the message as a frame; raises ``ProtocolError`` if it is too long for one."""
     # ASCII escapes carry names that are no UTF-8 (lone surrogates) through unharmed.
-    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    body = _ENCODER.encode(message).encode("ascii")
     if len(body) > MAX_FRAME_BYTES:
         raise ProtocolError(f"a message of {len(body)} bytes; at most {MAX_FRAME_BYTES} fit")
     return len(body).to_bytes(_HEADER_BYTES, "big") + body

@@ -8,8 +8,10 @@ import resource
 import signal
 import stat
 from collections.abc import Callable
+from typing import Any
 
 from backends.keeper.job import LaunchRequest
+from backends.process_tree import HAS_PROC
 from tasks.process_number import carried_number, run_number_of
 
 _TEMPORARY = frozenset(
@@ -43,7 +45,8 @@ class Spawner:
         self._own_limit, self._hard_limit = resource.getrlimit(resource.RLIMIT_RSS)
         self.outer_run = run_number_of(self._own_limit)
         """The run that this keeper is a job of, if it is one; its number is kept."""
-        self.carries_number = self.outer_run is None and self._can_carry()
+        # Elsewhere than on Linux the limit is one, and is enforced.
+        self.carries_number = HAS_PROC and self.outer_run is None and self._can_carry()
 
     def _can_carry(self) -> bool:
         try:
@@ -76,18 +79,15 @@ class Spawner:
                 program,
                 request.command,
                 environment,
-                file_actions=(
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o666),
-                    (os.POSIX_SPAWN_DUP2, 1, 2),
-                ),
+                file_actions=_standard_streams(request, log),
                 setsid=True,
                 setsigmask=(),
                 setsigdef=DEFAULT_SIGNALS,
             )
         except OSError as error:
             if error.errno in _TEMPORARY:
-                _remove_empty(log)
+                if request.terminal is None:
+                    _remove_empty(log)
                 raise NotNowError(os.strerror(error.errno or 0)) from error
             raise LaunchError(_why(error, program, log)) from error
         except (ValueError, TypeError) as error:  # a NUL or an unpaired surrogate
@@ -113,6 +113,22 @@ class Spawner:
             os.chdir(cwd)
         except OSError as error:
             raise LaunchError(f'cannot work in "{cwd}": {error.strerror}') from error
+
+
+def _standard_streams(request: LaunchRequest, log: str) -> tuple[tuple[Any, ...], ...]:
+    """Return how to open them: nothing to read and the log, or a terminal that is also logged."""
+    if request.terminal is None:
+        return (
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, log, _LOG_FLAGS, 0o666),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        )
+    # The first terminal that the leader of a session opens becomes the session's own.
+    return (
+        (os.POSIX_SPAWN_OPEN, 0, request.terminal["job"], os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+    )
 
 
 def _remove_empty(log: str) -> None:

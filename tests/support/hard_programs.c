@@ -44,6 +44,14 @@ static void settle_and_wait(void) {
     wait_for_ever();
 }
 
+/* Begins anew with nothing to be read of where it came from; that also says it is settled. */
+static void wait_without_environment(void) {
+    char *argv[] = {"-", "wait", NULL};
+    char *none[] = {NULL};
+    execve(self, argv, none);
+    _exit(99);
+}
+
 static void say_ready(void) {
     if (write(1, "ready\n", 6) != 6) exit(99);
 }
@@ -86,13 +94,10 @@ static void bare_double_fork(void) {
     if (in_child()) {
         setsid();
         if (in_child()) {
-            char *argv[] = {"-", "wait", NULL};
-            char *none[] = {NULL};
             if (chdir("/") != 0) _exit(99);
             while (getppid() == getsid(0)) usleep(100);
             close_range(0, ready[1] - 1, 0);
-            execve(self, argv, none);
-            _exit(99);
+            wait_without_environment();
         }
         _exit(0);
     }
@@ -124,14 +129,14 @@ static void renamed(char **argv) {
     lead();
 }
 
-/* Sheds the number and the session, keeps the ancestry. */
+/* Sheds the number, the session and the environment, and keeps the ancestry. */
 static void shed(void) {
     if (in_child()) {
         struct rlimit none = {RLIM_INFINITY, RLIM_INFINITY};
         setrlimit(RLIMIT_RSS, &none);
         setsid();
         if (in_child()) setsid();
-        settle_and_wait();
+        wait_without_environment();
     }
     lead();
 }
