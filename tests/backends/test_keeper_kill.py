@@ -216,7 +216,7 @@ def test_programs_in_python_are_ended_as_well(code: str, processes: int, tmp_pat
 
 
 def test_who_shed_number_and_session_is_found_by_descent(hard: Marked, tmp_path: Path) -> None:
-    """Sabotage: backends/members.py: RUN if process.ppid == self._parent else inherited -> inherited"""
+    """Sabotage: backends/members.py: pid = process.ppid -> pid = 0"""
     with LocalRun(tmp_path) as run:
         number = run.launch((str(hard.path), "shed"))
         wait_until_ready(run.job_directory(number) / "log.txt")

@@ -202,7 +202,7 @@ def test_who_was_found_once_stays_a_member_when_nothing_tells_any_more() -> None
     """Sabotage: backends/members.py: known = self._known.get(process.identity) -> known = None"""
     table = members()
     table.started(BASE + 1, 7, "a")
-    child = process(BASE + 2, BASE + 1)
+    child = process(BASE + 2, BASE + 1, session=BASE + 77)
     table.survey(snapshot_of(process(BASE + 1, 50), child))
     table.leader_ended(BASE + 1)
     assert jobs_of(table.survey(snapshot_of(child._replace(ppid=1)))) == {2: 7}
