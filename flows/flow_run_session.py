@@ -15,6 +15,7 @@ from prefect.settings import get_current_settings
 
 from backends.base import Backend
 from flows.places import deployed_runs_directory, runs_directory
+from flows.prefect_private import own_server_pid
 from flows.prefect_settings import connection
 from flows.run_names import claim_run_name, give_back_run_name, run_name_of
 from flows.run_settings import RunSettings
@@ -169,7 +170,7 @@ class FlowRunSession:
         chosen = self._settings
         return RunSettings(
             name=name,
-            runs=_runs_folder(chosen["runs"], self._flow_run),
+            runs=runs_folder(chosen["runs"], self._flow_run),
             cwd=Path.cwd() if chosen["cwd"] is None else chosen["cwd"].absolute(),
             parameters={"flow": self._flow_name, "flow_run": self._flow_run.name},
             max_parallel=chosen["max_parallel"],
@@ -189,6 +190,9 @@ class FlowRunSession:
         flow_run_id = str(self._flow_run.id)
         ephemeral = get_current_settings().api.url is None
         session.note_flow_run(flow_run_id, self._api_url, ephemeral=ephemeral)
+        server = own_server_pid()
+        if ephemeral and server is not None:
+            session.add_ward(server)  # a flow that is killed would leave it behind
         if self._reporter is not None:
             self._reporter.attach(
                 flow_run_id,
@@ -209,7 +213,7 @@ class FlowRunSession:
             self._running.cancel("Prefect", "cancelled in Prefect")
 
 
-def _runs_folder(given: Path | None, flow_run: FlowRun) -> Path:
+def runs_folder(given: Path | None, flow_run: FlowRun) -> Path:
     """Return the folder of run directories; raises ``InputError`` where it would be deleted."""
     is_absolute = (given or Path(os.environ.get("HOLDFAST_RUNS", ""))).is_absolute()
     if flow_run.deployment_id is not None and not is_absolute and _is_a_workers_folder(Path.cwd()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import os
 import sys
 import weakref
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from uuid import UUID
 from prefect._flow_run_suspension import raise_if_flow_run_suspension_requested
 from prefect._internal.concurrency.cancellation import CancelledError
 from prefect._internal.control_listener import get_intent
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import (
     OrchestrationResult,
     SetStateStatus,
@@ -72,6 +73,30 @@ def supervisor_decides() -> bool:
     Prefect's supervisor then starts the flow run again elsewhere.
     """
     return get_intent() in ("reschedule", "relinquish")
+
+
+def own_server_pid() -> int | None:
+    """Return the pid of the server that Prefect has started for this process, if it did.
+
+    It outlives a process that is killed: Prefect ends it at the end of the interpreter.
+    """
+    # Not imported: its code is heavy, and where it has started a server it is there already.
+    module = sys.modules.get("prefect.server.api.server")
+    if module is None:
+        return None
+    servers = module.SubprocessASGIServer._instances.values()
+    pids = [server.server_process.pid for server in servers if server.server_process is not None]
+    return pids[0] if pids else None
+
+
+def engine_owns_cancellation(flow_run: FlowRun) -> bool:
+    """Whether this process calls the cancellation hooks of its flow runs.
+
+    Prefect's runner calls those of the flow run that it has started; subflows are this
+    process's own.
+    """
+    mine = os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true")
+    return flow_run.parent_task_run_id is not None or mine.lower() == "true"
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,6 +20,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectTaskRunFuture, as_completed, wait
+from prefect.server.api.server import SubprocessASGIServer
 from prefect.states import Cancelled, Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import allow_failure
@@ -32,6 +34,7 @@ from flows.prefect_private import (
     exception_of,
     guard_final_states,
     is_timeout,
+    own_server_pid,
     supervisor_decides,
     was_looked_at,
 )
@@ -338,3 +341,14 @@ def test_a_task_that_is_not_run_for_its_input_is_told_from_one_that_may_fail(
 def test_prefects_map_hands_dependencies_to_submit() -> None:
     assert "dependencies" in inspect.signature(TaskRunner.submit).parameters
     assert "dependencies=task_inputs" in inspect.getsource(TaskRunner.map)
+
+
+def test_the_server_that_prefect_started_for_this_process_is_found() -> None:
+    assert own_server_pid() is None
+    server = SubprocessASGIServer(port=1)
+    server.server_process = subprocess.Popen(["sleep", "60"])
+    try:
+        assert own_server_pid() == server.server_process.pid
+    finally:
+        server.stop()
+    assert own_server_pid() is None
