@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,8 @@ from support.examined import Examined, a_dead_process, examined, is_alive, of_le
 from support.waiting import wait_for
 
 from backends.keeper_process import KeeperFile
+from backends.process_tree import process_name
+from flows.control import ask
 from flows.diagnosis.finding import Finding, Level
 from flows.diagnosis.keepers import check_keepers
 from flows.diagnosis.runs import check_runs
@@ -28,6 +31,8 @@ from tasks.process_identity import ProcessIdentity, wait_for_end
 from tasks.status import RunStatus
 
 __all__ = ["examined"]
+
+PYTHON = Path(sys.executable)
 
 
 def runs(place: Examined, *, fix: bool = False) -> list[Finding]:
@@ -48,22 +53,36 @@ class Sleeper:
 
     def __init__(self, place: Examined, folder: Path, *options: str) -> None:
         cli = CommandLine(place.place)
-        file = cli.write("sleep.yaml", "name: sleep\njobs: [{id: nap, command: sleep 3600}]\n")
+        file = cli.write("sleep.yaml", "name: sleep\njobs: [{id: nap, command: [sleep, 3600]}]\n")
         self.driver = cli.start(
             *("jobs", file, "--offline", "-q", "--runs", folder, *options),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        try:
+            self._wait_until_it_runs(place, folder)
+        except BaseException:
+            # It ends its keeper, and that the job: nothing is left for other tests to meet.
+            self.driver.terminate()
+            self.driver.wait(30)
+            raise
+
+    def _wait_until_it_runs(self, place: Examined, folder: Path) -> None:
         self.run = RunOnDisk(wait_for(lambda: sorted(folder.glob("2*")), "a run directory")[0])
-        self.run.wait_until_running("nap")
-        file_of_keeper = KeeperFile.read(self.run.directory)
-        assert file_of_keeper is not None
-        self.keeper = file_of_keeper.identity
-        self.jobs = [p.pid for p in place.processes().values() if p.ppid == self.keeper.pid]
-        assert self.jobs
+        keeper = wait_for(lambda: KeeperFile.read(self.run.directory), "a keeper")
+        assert keeper is not None
+        self.keeper = keeper.identity
         place.adopt(self.keeper.pid)
+        # The journal says so when the job is handed over, just before the keeper starts it.
+        self.run.wait_until_running("nap")
+        self.jobs = wait_for(lambda: self._jobs_of_keeper(place), "the job's process")
         for job in self.jobs:
             place.adopt(job)
+
+    def _jobs_of_keeper(self, place: Examined) -> list[int]:
+        everybody = place.processes().values()
+        children = [process.pid for process in everybody if process.ppid == self.keeper.pid]
+        return [pid for pid in children if process_name(pid) == "sleep"]
 
     def kill_driver(self) -> None:
         self.driver.kill()
@@ -75,7 +94,7 @@ class Sleeper:
             os.kill(self.keeper.pid, signal.SIGCONT)
         if self.driver.poll() is None:
             self.driver.send_signal(signal.SIGCONT)
-            self.driver.terminate()
+            ask(Path(self.run.file()["socket"]), {"op": "cancel", "by": "test", "grace_s": 0})
             self.driver.wait(30)
         elif self.keeper.is_alive():
             os.kill(self.keeper.pid, signal.SIGTERM)
@@ -130,12 +149,13 @@ def test_jobs_that_are_kept_for_adoption_are_told_and_not_ended_by_fix(
         assert f"keeper {run.keeper.pid} keeps 1 job for the next start" in found.message
         assert all(is_alive(job) for job in run.jobs)
         # What the advice says does what it says.
-        assert found.advice.endswith(f"kill {run.keeper.pid}")
-        os.kill(run.keeper.pid, signal.SIGTERM)
+        command = found.advice.rpartition("end them: ")[2]
+        cli = CommandLine(examined.place, {"PATH": f"{PYTHON.parent}:{os.environ['PATH']}"})
+        subprocess.run(command, shell=True, cwd=cli.place, env=cli.environment, check=True)
         assert wait_for_end(run.keeper, timeout_s=30)
         assert not any(is_alive(job) for job in run.jobs)
         runs(examined)
-        assert status_of(run.run.directory) is RunStatus.CRASHED
+        assert status_of(run.run.directory).is_end
 
 
 def test_a_stopped_keeper_without_driver_is_a_problem_and_goes_on_with_fix(
