@@ -17,9 +17,11 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.flows import Flow
 from prefect.futures import PrefectFuture
 from prefect.states import Cancelled
 
+from flows.cancel_hooks import call_cancellation_hooks
 from flows.flow_end import FlowEnd
 from flows.flow_run_session import FlowRunSession
 from flows.flow_tasks import FlowTasks
@@ -66,8 +68,13 @@ class FlowJobs:
     """
 
     def __init__(
-        self, flow_run: FlowRun, run: FlowRunSession, memory: JobMemory | None = None
+        self,
+        flow: Flow[..., Any],
+        flow_run: FlowRun,
+        run: FlowRunSession,
+        memory: JobMemory | None = None,
     ) -> None:
+        self._flow = flow
         self._flow_run = flow_run
         self._run = run
         self._memory = memory
@@ -294,7 +301,7 @@ class FlowJobs:
             await self._idle.wait_async()
         self._judge(state)
         await _shielded(asyncio.to_thread(self._end.wait, verdict_of(state), stop))
-        return self._instead_of(state)
+        return await asyncio.to_thread(self._instead_of, state)
 
     def _judge(self, state: State[Any]) -> None:
         if not state.is_completed() or self._end.cancelled:
@@ -307,7 +314,9 @@ class FlowJobs:
     def _instead_of(self, state: State[Any]) -> State[Any] | None:
         if not self._end.cancelled or state.is_cancelled():
             return None
-        return Cancelled(message=self._end.cancelled)
+        cancelled: State[Any] = Cancelled(message=self._end.cancelled)
+        call_cancellation_hooks(self._flow, self._flow_run, cancelled)
+        return cancelled
 
     def leave(self, error: BaseException | None) -> None:
         """The flow run leaves its task runner; ``error`` is what it is torn out with.

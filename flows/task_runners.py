@@ -283,7 +283,7 @@ class JobTaskRunner(TaskRunner[AnyFuture]):
             self.settings, self.backend, flow.name, flow_run, api_url, self._backend_makers()
         )
         # Only a flow that retries needs to know what passed before.
-        jobs = FlowJobs(flow_run, run, self._origin._memory if flow.retries else None)
+        jobs = FlowJobs(flow, flow_run, run, self._origin._memory if flow.retries else None)
         guard_final_states(context.client, flow_run.id, jobs)
         return jobs
 

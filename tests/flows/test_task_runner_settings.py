@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +320,78 @@ def test_a_runner_outside_a_flow_runs_plain_tasks_and_says_what_jobs_need() -> N
     assert str(caught.value) == NO_RUNNER
 
 
+@pytest.mark.prefect
+def test_no_thread_and_no_descriptor_is_left_after_flows(bench: FlowBench) -> None:
+    import threading
+
+    @flow(task_runner=LocalTaskRunner())
+    def small(name: str) -> JobResult:
+        future = run_job.submit(job(name))
+        future.add_done_callback(lambda _: None)
+        return future.result()
+
+    def left() -> tuple[int, int]:
+        threads = [t for t in threading.enumerate() if t.name.startswith("holdfast")]
+        return len(threads), len(list(Path("/proc/self/fd").iterdir()))
+
+    small("first")
+    wait_until(lambda: left()[0] == 0)
+    before = left()
+    for number in range(5):
+        small(f"j{number}")
+    wait_until(lambda: left()[0] == 0)
+    assert left()[1] <= before[1] + 1
+
+
+@pytest.mark.prefect
+def test_jobs_of_a_paused_flow_run_on(bench: FlowBench, tmp_path: Path) -> None:
+    import threading
+
+    from prefect.flow_runs import pause_flow_run
+
+    @flow(task_runner=LocalTaskRunner())
+    def paused() -> bool:
+        future = run_job.submit(job("on", "until test -e paused; do sleep 0.02; done"))
+        future.add_done_callback(lambda _: resume())
+        threading.Thread(target=touch_when_paused).start()
+        pause_flow_run(timeout=60, poll_interval=0.2)
+        return future.result().passed
+
+    def touch_when_paused() -> None:
+        wait_until(lambda: bench.state()[0] == "PAUSED")
+        (tmp_path / "paused").touch()
+
+    def resume() -> None:
+        bench.server.client.post(f"/flow_runs/{bench.flow_run_id()}/resume").raise_for_status()
+
+    assert paused()
+    assert bench.state() == ("COMPLETED", "Completed")
+
+
+@pytest.mark.prefect
+def test_a_deployed_flow_in_a_folder_that_will_be_deleted_ends_with_a_message(
+    bench: FlowBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+    from uuid import uuid4
+
+    from prefect.client.schemas.objects import FlowRun
+
+    from flows.flow_run_session import runs_folder
+
+    deployed = FlowRun(flow_id=uuid4(), deployment_id=uuid4())
+    monkeypatch.delenv("HOLDFAST_RUNS")
+    with tempfile.TemporaryDirectory(suffix="prefect") as workers:
+        monkeypatch.chdir(workers)
+        with pytest.raises(InputError, match="a deployed run needs an absolute folder"):
+            runs_folder(None, deployed)
+        assert runs_folder(Path("/somewhere"), deployed) == Path("/somewhere")
+        assert runs_folder(None, FlowRun(flow_id=uuid4())) == Path(workers) / "runs"
+        monkeypatch.setenv("HOLDFAST_RUNS", "/elsewhere")
+        assert runs_folder(None, deployed) == Path("/elsewhere")
+        monkeypatch.chdir("/")
+
+
 # -- retries of the flow ---------------------------------------------------------------------
 
 
@@ -537,6 +609,12 @@ def test_unseen_failures_are_named_ten_at_most(bench: FlowBench) -> None:
     with pytest.raises(UnseenFailureError, match=r"12 jobs or tasks .* and 2 more$") as caught:
         careless()
     assert len(caught.value.failures) == 12
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    from support.waiting import wait_for
+
+    wait_for(condition, "a state that comes")
 
 
 def wait_until_running(future: PrefectFuture[JobResult]) -> None:

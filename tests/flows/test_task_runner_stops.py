@@ -38,7 +38,13 @@ tree = JobSpec(
     grace_s=30 if trap else 2,
 )
 
-@flow(task_runner=LocalTaskRunner())
+def hook(flow, flow_run, state):
+    print(f"hook sees {state.name}", flush=True)
+
+async def async_hook(flow, flow_run, state):
+    print(f"async hook sees {state.name}", flush=True)
+
+@flow(task_runner=LocalTaskRunner(), on_cancellation=[hook, async_hook])
 def waits():
     return run_job(tree).id
 
@@ -59,7 +65,7 @@ def sleeps():
     run_job.submit(tree)
     time.sleep(300)
 
-@flow(task_runner=LocalTaskRunner())
+@flow(task_runner=LocalTaskRunner(), on_cancellation=[hook, async_hook])
 async def awaits():
     return (await run_job.submit(tree).result_async()).id
 
@@ -176,6 +182,9 @@ def test_a_signal_ends_the_whole_tree_and_the_flow_run_reads_cancelled(
     assert process.returncode != 0, output
     running.assert_cancelled("asyncio" if "asyncio" in events(running) else number.name)
     assert "the flow says: tree" not in output
+    if how in ("waits", "awaits"):
+        assert "\nhook sees Cancelled\n" in output, output
+        assert "async hook sees Cancelled" in output, output
 
 
 def events(running: RunningFlow) -> str:
