@@ -76,12 +76,20 @@ class Backend(ABC):
 
     def __init__(self, context: RunContext) -> None:
         self.context = context
+        self.terminal_lent: Callable[[bool], None] = lambda lent: None
+        """Told True before the user's terminal is a job's, and False when it is back."""
 
     def check(self, job: JobRecord) -> list[str]:
         """Return why this backend cannot run the job as it is specified; nothing if it can."""
-        if job.interactive and not self.supports_interactive:
-            return [f'backend "{self.name}" cannot run interactive jobs; use "local"']
-        return []
+        problem = self.why_not_interactive() if job.interactive else None
+        return [] if problem is None else [problem]
+
+    @classmethod
+    def why_not_interactive(cls) -> str | None:
+        """Return why interactive jobs cannot run here and now; ``None`` if they can."""
+        if cls.supports_interactive:
+            return None
+        return f'backend "{cls.name}" cannot run interactive jobs; use "local"'
 
     def start(self, completed: Completed) -> None:
         """Make ready; ``completed`` receives every completion from now on."""

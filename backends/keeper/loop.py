@@ -23,6 +23,7 @@ from backends.keeper.deadlines import Deadline, Deadlines
 from backends.keeper.driver_watch import DriverWatch
 from backends.keeper.job import LaunchRequest
 from backends.keeper.jobs import Jobs
+from backends.keeper.lent_terminal import LentTerminal
 from backends.keeper.protocol import (
     PROTOCOL,
     Message,
@@ -32,7 +33,6 @@ from backends.keeper.protocol import (
     seconds_field,
     whole_field,
 )
-from backends.keeper.lent_terminal import LentTerminal
 from backends.keeper.settings import Settings, driver_identity
 from backends.keeper.spawn import Spawner
 from backends.keeper.spool import Spool

@@ -87,10 +87,16 @@ class Intake:
     def _kind_of(self, job: JobRecord) -> int:
         rest = job.rest
         resources = rest.get("resources", _NO_RESOURCES)
-        key = (rest.get("backend"), tuple(sorted(resources.items())) if resources else ())
+        key = (
+            rest.get("backend"),
+            tuple(sorted(resources.items())) if resources else (),
+            rest.get("interactive", False),
+        )
         index = self._kind_index.get(key)
         if index is None:
             backend = job.backend or self._default_backend
-            self.kinds.append(JobKind(backend, self.supplies.request(backend, dict(key[1]))))
+            self.kinds.append(
+                JobKind(backend, self.supplies.request(backend, dict(key[1]), interactive=key[2]))
+            )
             index = self._kind_index[key] = len(self.kinds) - 1
         return index

@@ -16,6 +16,7 @@ class Supplies:
         self.all: list[Supply] = []
         self.slots = self._add(Supply("a slot", UNLIMITED, is_slot=True))
         """Those of the whole run."""
+        self._terminal = self._add(Supply("the terminal", 1, is_slot=False))
         self._backends: dict[str, Supply] = {}
         self._resources = {
             name: self._add(_resource(name, limit)) for name, limit in limits.resources.items()
@@ -30,9 +31,13 @@ class Supplies:
             )
             self.apply(limits)
 
-    def request(self, backend: str, resources: Mapping[str, int]) -> list[tuple[Supply, int]]:
+    def request(
+        self, backend: str, resources: Mapping[str, int], *, interactive: bool = False
+    ) -> list[tuple[Supply, int]]:
         """Return what an attempt takes: resources first, so that messages name the scarcer."""
         named = [(self._resources[name], asked) for name, asked in resources.items() if asked]
+        if interactive:
+            named.append((self._terminal, 1))
         return [*named, (self._backends[backend], 1), (self.slots, 1)]
 
     def apply(self, limits: Limits) -> None:
