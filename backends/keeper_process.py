@@ -269,7 +269,7 @@ def _hello(context: RunContext, directory: Path, *, socket_path: str | None = No
             "number": context.number,
             "run_directory": str(directory),
             "socket": socket_path or keeper_socket_path(context.number),
-            "cwd": str(Path.cwd()),
+            "cwd": _driver_folder(context),
             "environment": {
                 wire_text(name): wire_text(value) for name, value in context.environment.items()
             },
@@ -279,6 +279,13 @@ def _hello(context: RunContext, directory: Path, *, socket_path: str | None = No
             "settle_command": list(context.settle_command),
         },
     }
+
+
+def _driver_folder(context: RunContext) -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # it was removed under the driver
+        return str(context.cwd)
 
 
 def wire_text(text: str) -> str:

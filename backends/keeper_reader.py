@@ -32,6 +32,7 @@ class KeeperReader:
         self._spooled = spooled
         self._hung_up = hung_up
         self._farewell: Message | None = None
+        self._unspooled: list[str] = []
         self._wake_up, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._wake_up.setblocking(False)
@@ -91,8 +92,10 @@ class KeeperReader:
         if messages is None:
             return False
         for message in messages:
-            if message["type"] == "closed":
-                self._farewell = message
+            if message["type"] == "unspooled":
+                self._unspooled.append(message["text"])
+            elif message["type"] == "closed":
+                self._farewell = {**message, "unspooled": "".join(self._unspooled)}
             elif message["type"] in ("trouble", "error"):
                 _log.error("keeper: %s", message.get("message"))
         # Whatever it said, it was awake: a wake-up may have been lost where others waited.

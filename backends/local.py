@@ -115,7 +115,7 @@ class LocalBackend(Backend):
         self._directory = (context.directory or Path()).absolute()
         self._lock = threading.Lock()
         # Held while a message is made and sent: a kill must not overtake its launch.
-        self._sending = threading.Lock()
+        self._sending = threading.RLock()
         self._closing_lock = threading.Lock()
         self._line: _Line | None = None
         self._running: dict[int, Launch] = {}
@@ -131,7 +131,9 @@ class LocalBackend(Backend):
         self._refusal: str | None = None
         self._started = False
         self._closing = False
+        self._close_within_s = _CLOSE_MARGIN_S
         self._closed = threading.Event()
+        self._owner = os.getpid()
 
     # -- the start -------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class LocalBackend(Backend):
         Raises ``KeeperError`` if the keeper does not come up.
         """
         super().start(completed)
+        self.context.jobs_directory.mkdir(exist_ok=True)
         self._directories_exist = any(self.context.jobs_directory.iterdir())
         line = self._line
         if line is None:
@@ -371,6 +374,16 @@ class LocalBackend(Backend):
 
     def _hung_up(self, line: _Line, farewell: Message | None) -> None:
         """The keeper left, in order or not; on the reader's thread."""
+        try:
+            self._part_from(line, farewell)
+        except Exception as error:  # noqa: BLE001 - see below
+            # Whatever it was, nobody may wait for completions that nobody will deliver.
+            _log.exception("parting from keeper %d failed; this is a bug", line.identity[0])
+            self._give_up(f"there is no keeper any more: {error}")
+            self._lose(list(self._running.values()), f"its keeper is gone: {error}")
+            self._closed.set()
+
+    def _part_from(self, line: _Line, farewell: Message | None) -> None:
         with self._lock:
             self._line = None
         line.wait()
@@ -392,15 +405,18 @@ class LocalBackend(Backend):
         if self._on_keeper_lost is not None:
             self._on_keeper_lost(message)
         self._replace_keeper(message)
+        self._lose(lost, message)
+        if self._line is None:
+            self._closed.set()
+
+    def _lose(self, launches: Sequence[Launch], message: str) -> None:
         cause = Cause(CauseKind.LOST_NODE, message)
         self._complete(
             [
                 Completion(launch.number, launch.attempt, JobStatus.KILLED, JobEnd(), cause)
-                for launch in lost
+                for launch in launches
             ]
         )
-        if self._line is None:
-            self._closed.set()
 
     def _end_without(self, line: _Line) -> str:
         """End the jobs of a dead keeper from here; return what is to be said of it."""
@@ -453,9 +469,15 @@ class LocalBackend(Backend):
         self._refuse(held)
 
     def close(self) -> None:
-        """Kill what still runs and wait until it and the keeper are gone.  Idempotent."""
+        """Kill what still runs and wait until it and the keeper are gone.
+
+        Idempotent; a call that was interrupted by an exception is made good by the next one.
+        In a forked child of the driver it does nothing: the run is the driver's.
+        """
+        if os.getpid() != self._owner:
+            return
         with self._closing_lock:
-            if not self._closing:
+            if not self._closed.is_set():
                 self._begin_to_close()
             self._wait_until_closed()
             self._workers.close()

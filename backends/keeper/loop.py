@@ -48,6 +48,7 @@ LOG_FILE = ".keeper.log"
 HUNG_UP_PATIENCE_S = 0.5
 """A driver that dies closes its socket just before the kernel tells of its death."""
 _FAREWELL_S = 2.0
+_PIECE = 1 << 20
 _FULL_DISK_PATIENCE_S = 30.0
 _NO_DESCRIPTOR_PAUSE_S = 1.0
 _WAKE_UP = encode({"type": "spool"})
@@ -139,7 +140,10 @@ class Keeper:
 
     def _spool_trouble(self, text: str) -> None:
         log(text)
-        self._tell(lambda driver: driver.send({"type": "trouble", "message": text}))
+        self._say({"type": "trouble", "message": text})
+
+    def _say(self, message: Message) -> None:
+        self._tell(lambda driver: driver.send(message))
 
     def _tell(self, say: Callable[[Connection], None]) -> None:
         driver = self._driver
@@ -283,17 +287,17 @@ class Keeper:
             raise ProtocolError("'context' is no object")
         settings, identity = Settings(context), driver_identity(message)
         if self._watch is None:
-            try:
-                self._open(settings)
-            except OSError as error:
-                raise ProtocolError(f"the keeper cannot start: {error}") from error
+            self._open(settings)
         elif settings.number != self._settings.number:
             raise ProtocolError(f"this is the keeper of run {self._settings.run!r}")
         elif not self._watch.is_dead():
             raise ProtocolError(f"the driver, process {self._watch.identity[0]}, lives")
         else:
             self._end_wards_of_the_dead()
-        self._follow(settings, identity)
+        try:
+            self._follow(settings, identity)
+        except OSError as error:
+            raise ProtocolError(f"the keeper's file cannot be written: {error}") from error
         self._driver = connection
         connection.role = "driver"
         connection.send(self._welcome())
@@ -301,10 +305,13 @@ class Keeper:
     def _open(self, settings: Settings) -> None:
         """Make ready for the first driver's jobs."""
         self._settings = settings
-        self._listener = Listener(settings.socket_path)
+        try:
+            spool_path = f"{settings.run_directory}/{SPOOL_FILE}"
+            self._spool = Spool(spool_path, self._spool_trouble)
+            self._listener = Listener(settings.socket_path)
+        except OSError as error:
+            raise ProtocolError(f"the keeper cannot start: {error}") from error
         self._listen()
-        spool_path = f"{settings.run_directory}/{SPOOL_FILE}"
-        self._spool = Spool(spool_path, self._spool_trouble)
         self._spawner = Spawner(
             run_number=settings.number,
             jobs_directory=settings.jobs_directory,
@@ -500,12 +507,10 @@ class Keeper:
         patience = _FAREWELL_S if self._driver is not None else _FULL_DISK_PATIENCE_S
         self._deadlines.add(time.monotonic() + patience, self._leave_now)
         if self._driver is not None:
-            farewell = {
-                "type": "closed",
-                "unspooled": self._spool.take_waiting(),
-                "stuck": rest.stuck if rest is not None else [],
-            }
-            self._tell(lambda driver: driver.send(farewell))
+            unspooled = self._spool.take_waiting()
+            for start in range(0, len(unspooled), _PIECE):
+                self._say({"type": "unspooled", "text": unspooled[start : start + _PIECE]})
+            self._say({"type": "closed", "stuck": rest.stuck if rest is not None else []})
 
     def _has_more_to_say(self) -> bool:
         return self._spool.waiting or (self._driver is not None and self._driver.has_unsent)
