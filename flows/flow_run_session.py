@@ -57,6 +57,7 @@ class FlowRunSession:
         self._session: RunSession | None = None
         self._reporter: PrefectReporter | None = None
         self._over = threading.Event()
+        self._server_answers = True
 
     @property
     def is_open(self) -> bool:
@@ -125,7 +126,9 @@ class FlowRunSession:
             self._over.set()
             ended()
             if self._reporter is not None:
-                self._reporter.finish(session.settings.report_wait_s)
+                # A server that did not take the state, gone with the same Ctrl-C, takes no more.
+                wait_s = session.settings.report_wait_s if self._server_answers else 0.0
+                self._reporter.finish(wait_s)
             return summary
         finally:
             self._over.set()
@@ -145,6 +148,7 @@ class FlowRunSession:
                 verify=self._verify,
             )
         except Exception as error:  # noqa: BLE001 - the end of a run must not depend on Prefect
+            self._server_answers = False
             _log.warning('flow run "%s" was not set Cancelled: %s', self._flow_run.name, error)
 
     @property
