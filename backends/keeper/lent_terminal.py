@@ -32,5 +32,5 @@ class LentTerminal:
 
         try:
             restore(terminal["user"], terminal["modes"])
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, IndexError, OverflowError) as error:
             self._log(f"the terminal could not be restored: {error}")
