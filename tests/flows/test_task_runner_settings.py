@@ -397,6 +397,7 @@ def test_a_deployed_flow_in_a_folder_that_will_be_deleted_ends_with_a_message(
 
 @pytest.mark.prefect
 def test_a_retry_of_the_flow_skips_jobs_that_passed_in_it(bench: FlowBench, tmp_path: Path) -> None:
+    """Sabotage: flows/flow_jobs.py: spared.add(node.id) -> pass"""
     command = "echo ran >> {0}; test -e ok || test {0} != flaky"
     attempts: list[int] = []
 
@@ -465,6 +466,8 @@ def alive() -> list[str]:
 
 @pytest.mark.prefect
 def test_jobs_are_killed_when_the_flow_raises_before_it_reads_failed(bench: FlowBench) -> None:
+    """Sabotage: flows/stops.py: if error is not None: -> if False:"""
+
     @flow(task_runner=LocalTaskRunner())
     def raises() -> None:
         future = run_job.submit(job("tree", TREE))

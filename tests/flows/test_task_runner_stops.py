@@ -2,7 +2,7 @@
 
 Each flow runs in a process of its own, as a person runs it.  Its job is a tree of three sleepers,
 one of them in a session of its own, found by the path of their program, which no process can
-shed.  The sabotage that turns these tests red: let ``FlowJobs.leave`` return at once.
+shed.
 """
 
 from __future__ import annotations
@@ -172,6 +172,7 @@ def running(bench: FlowBench, tmp_path: Path) -> Iterator[RunningFlow]:
 def test_a_signal_ends_the_whole_tree_and_the_flow_run_reads_cancelled(
     running: RunningFlow, how: str, number: signal.Signals
 ) -> None:
+    """Sabotage: flows/task_runners.py: self._jobs.leave(exc_value) -> pass"""
     process = running.start(how)
     started = time.monotonic()
     process.send_signal(number)
@@ -192,6 +193,7 @@ def events(running: RunningFlow) -> str:
 
 
 def test_a_second_sigint_kills_at_once(running: RunningFlow) -> None:
+    """Sabotage: flows/flow_end.py: grace_s=0.0 -> grace_s=None"""
     process = running.start("waits", IGNORE_SIGTERM)
     process.send_signal(signal.SIGINT)
     wait_for(lambda: "kill_requested" in events(running), "the first stop")
@@ -218,6 +220,7 @@ def test_a_signal_ends_the_jobs_of_a_subflow(running: RunningFlow) -> None:
 def test_a_cancel_in_prefect_reaches_a_flow_that_no_worker_started(
     running: RunningFlow, how: str
 ) -> None:
+    """Sabotage: flows/flow_run_session.py: if state is not None: -> if False:"""
     process = running.start(how)
     started = time.monotonic()
     set_state(running.bench, running.bench.flow_run_id(), "CANCELLING")
@@ -230,6 +233,7 @@ def test_a_cancel_in_prefect_reaches_a_flow_that_no_worker_started(
 
 
 def test_a_cancel_is_not_undone_by_a_flow_that_goes_on(running: RunningFlow) -> None:
+    """Sabotage: flows/flow_end.py: if self.cancelled:\\n            self._force() -> if False:\\n            self._force()"""  # noqa: E501
     process = running.start("sleeps")
     set_state(running.bench, running.bench.flow_run_id(), "CANCELLING")
     wait_for(

@@ -619,6 +619,8 @@ def test_returned_futures_decide_on_the_flows_state_as_prefect_does(bench: FlowB
 
 
 def test_a_failed_job_that_nobody_looked_at_fails_the_flow(bench: FlowBench) -> None:
+    """Sabotage: flows/flow_jobs.py: raise UnseenFailureError(failures) -> return"""
+
     @flow(task_runner=LocalTaskRunner())
     def careless() -> str:
         run_job.submit(job("good"))
@@ -636,6 +638,7 @@ def test_a_failed_job_that_nobody_looked_at_fails_the_flow(bench: FlowBench) -> 
 
 
 def test_a_flow_is_not_completed_before_its_last_job(bench: FlowBench) -> None:
+    """Sabotage: flows/task_runners.py: guard_final_states(context.client, flow_run.id, jobs) -> pass"""  # noqa: E501
     seen: list[tuple[str, str]] = []
 
     @flow(task_runner=LocalTaskRunner())
