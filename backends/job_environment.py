@@ -42,3 +42,15 @@ def job_environment(
 def resource_variable(resource: str) -> str:
     """Return the variable that names the ids of a resource: ``HOLDFAST_RESOURCE_<NAME>``."""
     return "HOLDFAST_RESOURCE_" + _NOT_IN_A_NAME.sub("_", resource.upper())
+
+
+def ids_in_environment(
+    job: JobRecord, environment: Mapping[str, str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the ids of resources that an attempt of the job was given, from its environment."""
+    variables = {name: resource_variable(name) for name in job.resources}
+    return {
+        name: tuple(environment[variable].split(","))
+        for name, variable in variables.items()
+        if variable in environment
+    }

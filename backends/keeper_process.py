@@ -141,12 +141,14 @@ class KeeperConnection:
             return None
         return self._reader.feed(data) if data else None
 
-    def ask(self, message: Mapping[str, Any], answer: str) -> Message:
+    def ask(
+        self, message: Mapping[str, Any], answer: str, *, within_s: float = START_WITHIN_S
+    ) -> Message:
         """Send a message and wait for the answer of that type, before any reader is at work.
 
         Raises ``KeeperError`` where the keeper refuses, hangs up or takes too long.
         """
-        self.stream.settimeout(START_WITHIN_S)
+        self.stream.settimeout(within_s)
         try:
             self.stream.sendall(encode(dict(message)))
             while True:
@@ -223,7 +225,9 @@ def find_keeper(context: RunContext) -> tuple[KeeperConnection, Message]:
         raise
 
 
-def ask_keeper(file: KeeperFile, message: Mapping[str, Any]) -> Message:
+def ask_keeper(
+    file: KeeperFile, message: Mapping[str, Any], *, within_s: float = START_WITHIN_S
+) -> Message:
     """Ask a keeper something as a control client and return its answer.
 
     ``{"type": "status"}`` is answered with what runs; ``{"type": "kill", "numbers": null}`` and
@@ -237,8 +241,10 @@ def ask_keeper(file: KeeperFile, message: Mapping[str, Any]) -> Message:
         raise KeeperError(f'cannot reach the keeper at "{file.socket}": {error}') from error
     connection = KeeperConnection(stream, None)
     try:
-        connection.ask({"type": "hello", "protocol": PROTOCOL, "role": "control"}, "welcome")
-        return connection.ask(message, "status" if message["type"] == "status" else "done")
+        hello = {"type": "hello", "protocol": PROTOCOL, "role": "control"}
+        connection.ask(hello, "welcome", within_s=within_s)
+        answer = "status" if message["type"] == "status" else "done"
+        return connection.ask(message, answer, within_s=within_s)
     finally:
         connection.close()
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from backends.base import Backend, Completed, Completion, Launch
 from backends.completion_spool import SPOOL_NAME, SpoolReader, completion_of
 from backends.file_workers import FileWorkers
+from backends.job_environment import ids_in_environment
 from backends.job_files import LOG_NAME
 from backends.judge import has_checks
 from backends.keeper.job import LaunchRequest
@@ -58,9 +59,12 @@ class AdoptedJob:
     number: int
     attempt: int
     job_id: str
-    pid: int
-    started_at: float
+    pid: int | None
+    """``None`` where the keeper has not come to start it yet, as for ``started_at``."""
+    started_at: float | None
     """Seconds since the epoch."""
+    resources: Mapping[str, tuple[str, ...]]
+    """The ids that it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Adoption:
     running: tuple[AdoptedJob, ...]
     ended: tuple[tuple[int, int], ...]
     """Number and attempt of those that ended meanwhile; ``start`` delivers how."""
+    began_at: Mapping[int, float]
+    """When these began, by number, in seconds since the epoch; not for what never ran."""
 
 
 class _Line:
@@ -166,7 +172,14 @@ class LocalBackend(Backend):
         connection, welcome = find_keeper(self.context)
         self._meet(connection, welcome)
         running = tuple(
-            AdoptedJob(job["number"], job["attempt"], job["id"], job["pid"], job["started_at"])
+            AdoptedJob(
+                job["number"],
+                job["attempt"],
+                job["id"],
+                job["pid"],
+                job["started_at"],
+                ids_in_environment(jobs[job["number"]], job.get("resources", {})),
+            )
             for job in welcome["running"]
         )
         self._adopted_entries = [
@@ -179,7 +192,13 @@ class LocalBackend(Backend):
         for number, attempt in sorted((*((job.number, job.attempt) for job in running), *over)):
             self._running[number] = Launch(number, jobs[number], attempt)
         return Adoption(
-            tuple(job for job in running if (job.number, job.attempt) not in over), over
+            tuple(job for job in running if (job.number, job.attempt) not in over),
+            over,
+            {
+                entry["number"]: entry["ended_at"] - entry["runtime_s"]
+                for entry in self._adopted_entries
+                if entry.get("runtime_s") is not None
+            },
         )
 
     def _meet(self, connection: KeeperConnection, welcome: Message) -> _Line:

@@ -29,6 +29,7 @@ from backends.scheduling.job_table import (
 )
 from backends.scheduling.limits import Limits, ResourceLimit
 from backends.scheduling.news import News
+from backends.scheduling.past import LiveAttempt, PastJob
 from backends.scheduling.priority import Priority, weight_then_critical_path
 from backends.scheduling.waiting import Waiting, waiting_for_supplies
 from backends.scheduling.watcher import Watcher
@@ -38,7 +39,7 @@ from tasks.errors import StateError, UnknownError
 from tasks.spec import JobRecord
 from tasks.status import Cause, CauseKind, JobStatus
 
-__all__ = ["Limits", "Scheduler", "StuckError", "Waiting", "Watcher"]
+__all__ = ["Limits", "LiveAttempt", "PastJob", "Scheduler", "StuckError", "Waiting", "Watcher"]
 
 _LONGEST_WAIT_S = 3600.0
 """What the thread sleeps at most at a time: the system refuses to wait for centuries."""
@@ -102,11 +103,14 @@ class Scheduler:
         The scheduler never closes a backend: its owner does, after ``run``, whatever ``run``
         raised.  Raises what ``Backend.start`` raises.
         """
+        self._start(backend)
+        with self._door:
+            self._intake.add_backend(name, backend)
+
+    def _start(self, backend: Backend) -> None:
         backend.start(
             lambda completions: self._inbox.put(partial(self._engine.complete, completions))
         )
-        with self._door:
-            self._intake.add_backend(name, backend)
 
     def add(
         self,
@@ -129,6 +133,24 @@ class Scheduler:
                 raise StateError("no job can be added: the run has been told that it is complete")
             kinds = self._intake.accept(jobs)
             self._inbox.put(partial(self._engine.add, jobs, kinds, _as_set(passed), _as_set(held)))
+
+    def take_over(
+        self, name: str, backend: Backend, jobs: Sequence[JobRecord], past: Mapping[str, PastJob]
+    ) -> None:
+        """Begin with jobs that a driver which died has led so far, before ``run``.
+
+        ``past`` says by id where they stand; what is not in it has not been told of yet.  The
+        ``backend``, not yet started, tells how live attempts end; others are added before.  The
+        watcher has been told of the jobs and of where they stand.  Raises ``InputError`` as
+        ``add`` does, and what ``Backend.start`` raises.
+        """
+        jobs = list(jobs)
+        with self._door:
+            self._intake.add_backend(name, backend)
+            kinds = self._intake.accept(jobs)
+            self._inbox.put(partial(self._engine.take_over, jobs, kinds, past))
+        # Only now: the ends that it has been waiting to tell are those of these jobs.
+        self._start(backend)
 
     def release(self, job_id: str, cause: Cause | None = None) -> None:
         """What a held job waited for outside the run is there: it waits for its needs alone.

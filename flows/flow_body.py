@@ -78,10 +78,9 @@ def lead(settings: RunSettings, jobs: Sequence[JobRecord]) -> tuple[RunSummary, 
     session.check(jobs)
     with StopSignals(session.stop_by_signal):
         try:
-            session.start()
+            session.start(jobs)
             _rename_flow_run(session.run)
             stop_watching = _attach(Led(session, reporter))
-            session.add(jobs)
             session.finish()
             summary = session.wait()
             stop_watching.set()

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tasks.dag_file import JobGraph
-
 from flows.run_settings import RunSettings, default_parallelism
 from flows.run_summary import RunSummary
 from flows.session import RunSession
 from flows.stop_signals import StopSignals
 from observers.base import Observer
+from tasks.dag_file import JobGraph
 from tasks.spec import JobRecord
 
 
@@ -43,8 +42,7 @@ def run_graph(
     session.check(jobs)
     with StopSignals(session.stop_by_signal):
         try:
-            session.start()
-            session.add(jobs)
+            session.start(jobs)
             session.finish()
             return session.wait()
         finally:

@@ -99,13 +99,15 @@ class NameLock:
         *,
         dead: Callable[[Holder], None],
         wait_for_keeper: Callable[[Holder, ProcessIdentity], None],
+        adopt: Callable[[Holder], Holder | None] = lambda _: None,
         wait: bool = False,
         waiting: Callable[[Holder], None] | None = None,
     ) -> None:
         """Take the lock for the holder that ``claim`` makes once the lock is ours.
 
-        A holder whose driver is dead and whose keeper lives is waited for with
-        ``wait_for_keeper``.  With ``wait`` a live holder is waited for too (``waiting`` is
+        A holder whose driver is dead and whose keeper lives is given to ``adopt``, which takes
+        the run over and returns who holds it now; if it returns ``None`` the keeper is waited
+        for with ``wait_for_keeper``.  With ``wait`` a live holder is waited for too (``waiting`` is
         called once); otherwise it raises ``BusyError``.
         """
         told = False
@@ -117,6 +119,10 @@ class NameLock:
                     if holder is not None:
                         dead(holder)
                     self._write(claim())
+                    return
+                adopted = None if holder.driver.is_alive() else adopt(holder)
+                if adopted is not None:
+                    self._write(adopted)
                     return
             if keeper is not None and not holder.driver.is_alive():
                 wait_for_keeper(holder, keeper)

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from backends.base import Backend
+from backends.keeper_process import KeeperError
 from backends.registry import load_backend
 from backends.scheduler import Scheduler
 from backends.scheduling.limits import Limits
+from flows.adoption import RunAdoption
 from flows.control import ControlServer
+from flows.kept_run import KeptRun, difference, kept_run
 from flows.lock import Holder, NameLock, keeper_of, new_holder
 from flows.places import socket_path
 from flows.run_directory import RunFile, create_run_directory
@@ -32,7 +35,7 @@ from observers.status_links import StatusLinks
 from tasks.clock import SystemClock
 from tasks.environment_file import write_environment_file
 from tasks.errors import HoldfastError, InputError, StateError
-from tasks.events import RunEnded, RunStarted
+from tasks.events import Adopted, RunEnded, RunStarted
 from tasks.process_identity import ProcessIdentity
 from tasks.run_context import RunContext, new_run_number
 from tasks.spec import JobRecord
@@ -84,6 +87,8 @@ class RunSession:
         self._writing = threading.Lock()
         """Guards ``run.json``, which the flow's thread completes."""
         self._summary: RunSummary | None = None
+        self._graph: Sequence[JobRecord] | None = None
+        self._adoption: RunAdoption | None = None
         self.stopped_by = ""
         """A signal's name, or who asked for the end of the run; empty if nobody did."""
         self.verdict: RunStatus | None = None
@@ -99,16 +104,23 @@ class RunSession:
 
     # -- the start -------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, graph: Sequence[JobRecord] | None = None) -> None:
         """Take the name's lock, make the run directory, start the keeper and the scheduler.
+
+        ``graph`` are the jobs of the run where all are known; they are added.  If a keeper keeps
+        jobs of this very graph, whose driver died, the session goes on in that run instead:
+        ``is_adopted``.  Where it keeps those of another graph ``StateError`` is raised, unless
+        the settings say to wait.
 
         Raises ``BusyError`` where another run holds the name, ``InputError`` for an unknown
         backend, ``OSError`` where the run directory cannot be written; then nothing is left.
         """
+        self._graph = graph
         self._lock.take(
             self._claim,
             dead=end_dead_run,
             wait_for_keeper=wait_for_keeper,
+            adopt=self._adopt,
             wait=self.settings.wait,
             waiting=lambda holder: _log.warning("waiting for run %s to end", holder.run),
         )
@@ -117,6 +129,13 @@ class RunSession:
         except BaseException:
             self._lock.release()
             raise
+        if graph is not None and not self.is_adopted:
+            self.add(graph)
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether the session goes on in the run of a driver that died."""
+        return self._adoption is not None
 
     def check(self, jobs: Sequence[JobRecord]) -> None:
         """Raise ``InputError`` with everything that would keep these jobs from being added.
@@ -154,10 +173,45 @@ class RunSession:
         self._file.write(self.directory)
         return new_holder(self.run, self.directory)
 
-    def _open(self) -> None:
+    def _adopt(self, holder: Holder) -> Holder | None:
+        """Go on in the run of a dead driver, if its keeper keeps its jobs."""
+        kept = kept_run(holder.directory)
+        if kept is None or not self._may_adopt(kept):
+            return None
+        self.directory, self.run = kept.directory, kept.file.run
+        self._started = kept.file.started_at
+        driver = ProcessIdentity.of_this_process().to_json()
+        self._file = replace(kept.file, driver=driver)
         self.context = self._new_context()
-        write_environment_file(self.directory / "env.txt", self.context.environment)
-        (self.directory / "jobs").mkdir()
+        backend = self._make_backend("local")
+        try:
+            self._adoption = RunAdoption.of(kept, backend, self._graph or ())
+        except KeeperError as error:
+            _log.warning("run %s could not be adopted: %s", self.run, error)
+            return None
+        self._file.write(self.directory)
+        return replace(new_holder(self.run, self.directory), keeper=kept.keeper.identity)
+
+    def _may_adopt(self, kept: KeptRun) -> bool:
+        """Whether it is this very graph; raises ``StateError`` if another one is in the way."""
+        if self._graph is None:
+            other: str | None = "only a start with the whole job graph goes on with it"
+        else:
+            other = difference(kept, self._graph, self.settings.cwd)
+        if other is not None and not self.settings.wait:
+            raise StateError(
+                f"run {kept.file.run} goes on without its driver, and it is not what is to be "
+                f"started: {other}; start the same graph again to go on with it, wait for its "
+                f"end with --wait, or end it: python -m flows.run cancel {kept.file.run} "
+                f"--runs {kept.directory.parent}"
+            )
+        return other is None
+
+    def _open(self) -> None:
+        if self._adoption is None:
+            self.context = self._new_context()
+            write_environment_file(self.directory / "env.txt", self.context.environment)
+        (self.directory / "jobs").mkdir(exist_ok=True)
         self.observers = Observers(self._all_observers(), clock=self._clock)
         scheduler = Scheduler(
             self._backends,
@@ -170,7 +224,8 @@ class RunSession:
         with self._opening:
             self._scheduler, early = scheduler, self._early_cancel
         try:
-            self._start_backend(self.settings.backend)
+            if self._adoption is None:
+                self._start_backend(self.settings.backend)
             self._control = ControlServer(
                 socket_path(self._file.number, "driver"), self._answer_request
             )
@@ -181,7 +236,10 @@ class RunSession:
                 git=git_state(self.settings.cwd or Path.cwd()),
             )
             self._file.write(self.directory)
-            self.observers.run_started(RunStarted(self._started, self._file.to_json()))
+            if self._adoption is None:
+                self.observers.run_started(RunStarted(self._started, self._file.to_json()))
+            else:
+                self._go_on_with(self._adoption)
             self.observers.when_essential_fails(self._stop_for)
             self._thread = threading.Thread(
                 target=self._schedule, name="holdfast-scheduler", daemon=True
@@ -193,6 +251,17 @@ class RunSession:
             self._error = self._error or f"{type(error).__name__}: {error}"
             self.close()
             raise
+
+    def _go_on_with(self, adoption: RunAdoption) -> None:
+        """Put scheduler and observers where the dead driver's were."""
+        jobs = adoption.jobs
+        self._backends["local"] = adoption.backend
+        for name in {self.settings.backend, *(job.backend for job in jobs if job.backend)}:
+            self._start_backend(name)
+        self.observers.retell(RunStarted(self._started, self._file.to_json()), jobs)
+        self.observers.retell_changes(adoption.changes)
+        self.observers.adopted(Adopted(self._clock.time(), adoption.taken_over))
+        self._running.take_over("local", adoption.backend, jobs, adoption.past)
 
     def _new_context(self) -> RunContext:
         return RunContext(
@@ -232,14 +301,17 @@ class RunSession:
     def _start_backend(self, name: str) -> None:
         if name in self._backends:
             return
-        make = self._backend_makers.get(name)
-        backend = load_backend(name)(self.context) if make is None else make(self.context)
+        backend = self._make_backend(name)
         self._backends[name] = backend  # before its start: a half-started one is closed too
         self._running.add_backend(name, backend)
         keeper = keeper_of(self.directory)
         if keeper is not None:
             holder = replace(new_holder(self.run, self.directory), keeper=keeper)
             self._lock.update(holder)
+
+    def _make_backend(self, name: str) -> Backend:
+        make = self._backend_makers.get(name)
+        return load_backend(name)(self.context) if make is None else make(self.context)
 
     # -- while it runs ---------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from backends.completion_spool import SPOOL_NAME, completion_of, read_spool
 from backends.judge import cause_of_checks, has_checks
 from backends.keeper_process import KeeperFile
 from backends.sweep import sweep_run
+from flows.kept_run import has_lost_its_driver, kept_run
 from flows.lock import Holder, keeper_of
 from flows.run_directory import RunFile
 from observers.job_list import read_job_list
@@ -41,20 +42,12 @@ _KEEPER_PATIENCE_S = 60.0
 _REPORT_WAIT_S = 5.0
 
 
-def driver_of(file: RunFile) -> ProcessIdentity | None:
-    """Return the process that leads the run, dead or alive."""
-    try:
-        return ProcessIdentity.from_json(file.driver or {})
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
 def is_dead(directory: Path, file: RunFile) -> bool:
-    """Whether the run reads as going on although nobody leads it any more."""
-    if file.status.is_end:
-        return False
-    driver = driver_of(file)
-    return driver is None or not driver.is_alive()
+    """Whether the run reads as going on although it does not.
+
+    Without a driver it still goes on while a keeper keeps its jobs for the next start.
+    """
+    return has_lost_its_driver(file) and kept_run(directory) is None
 
 
 def wait_for_keeper(holder: Holder, keeper: ProcessIdentity) -> None:
@@ -130,14 +123,14 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
     counts: Mapping[str, int]
     if past.ended is None:
         events = _missing_ends(directory, file, past, at)
-        status, counts = RunStatus.CRASHED, _counts(past, events)
+        status, counts = _status(events), _counts(past, events)
         if not past.started:
-            _tell_start(directory, file)
+            tell_start(directory, file)
         _tell(directory, events, RunEnded(at, status, counts))
     else:
         # The driver died after its last event: only what follows from it is missing.
         status, counts, at = past.ended
-    _repair_links(directory)
+    repair_links(directory)
     write_results(directory)
     file.ended(status, counts, at).write(directory)
     if file.socket:
@@ -262,7 +255,15 @@ def _counts(past: _Past, events: Sequence[JobChanged]) -> dict[str, int]:
     )
 
 
-def _tell_start(directory: Path, file: RunFile) -> None:
+def _status(events: Sequence[JobChanged]) -> RunStatus:
+    """Return how the run ended: somebody may have ended it through its keeper."""
+    causes = (event.cause for event in events)
+    by_hand = any(cause is not None and cause.kind is CauseKind.CANCELLED for cause in causes)
+    return RunStatus.CANCELLED if by_hand else RunStatus.CRASHED
+
+
+def tell_start(directory: Path, file: RunFile) -> None:
+    """Write the first line of the journal, which the driver did not come to write."""
     journal = Journal(directory)
     try:
         journal.run_started(RunStarted(file.started_at, file.to_json()))
@@ -279,7 +280,7 @@ def _tell(directory: Path, events: Sequence[JobChanged], end: RunEnded) -> None:
         journal.close()
 
 
-def _repair_links(directory: Path) -> None:
+def repair_links(directory: Path) -> None:
     """Put every link where the journal says: the driver may have died between the two."""
     links = StatusLinks(directory)
     try:

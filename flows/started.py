@@ -58,10 +58,9 @@ def run_from_terminal(
 
     with StopSignals(stop):
         try:
-            session.start()
+            session.start(jobs)
             if prefect is not None:
                 prefect.start(session)
-            session.add(jobs)
             session.finish()
             summary = session.wait()
         except BaseException:

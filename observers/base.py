@@ -33,6 +33,12 @@ class Observer:
     For what a run is told from afterwards, such as the journal; not for displays and reports.
     """
 
+    remembers: ClassVar[bool] = False
+    """Whether it finds on disk what an earlier driver of the run, now dead, has told.
+
+    Others are told again what happened until then when the run is adopted.
+    """
+
     @property
     def name(self) -> str:
         """How messages call this observer."""

@@ -117,6 +117,22 @@ class Observers:
         """Forward the event."""
         self._forward("run_ended", event)
 
+    def retell(self, start: RunStarted, jobs: Sequence[JobRecord]) -> None:
+        """Tell of the start of a run that is adopted, and of all its jobs.
+
+        Only the list of jobs, which may lack some, and those that remember nothing are told.
+        """
+        with self._lock:
+            self._call("run_started", start, knowing=False)
+            self._call("jobs_added", jobs)
+            self._tell_of_failures()
+
+    def retell_changes(self, events: Sequence[JobChanged]) -> None:
+        """Tell those that remember nothing where the jobs of an adopted run stand."""
+        with self._lock:
+            self._call("jobs_changed", events, knowing=False)
+            self._tell_of_failures()
+
     def close(self) -> None:
         """Close every observer, the switched-off ones too; never raises."""
         with self._lock:
@@ -143,8 +159,11 @@ class Observers:
             if self._untold:
                 self._tell_of_failures()
 
-    def _call(self, hook: str, argument: object) -> None:
+    def _call(self, hook: str, argument: object, *, knowing: bool = True) -> None:
+        """Call a hook of all, or without ``knowing`` of those that remember nothing."""
         for name, observer, method in self._calls[hook]:
+            if observer.remembers and not knowing:
+                continue
             try:
                 method(argument)
             except Exception as error:  # noqa: BLE001 - logged in _note_failure

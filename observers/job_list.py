@@ -30,6 +30,7 @@ class JobList(Observer):
     """
 
     essential: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
     def __init__(self, directory: Path, head: Mapping[str, Any] | None = None) -> None:
         self._file = AppendFile(directory / JOB_LIST_FILE, mode=0o600)

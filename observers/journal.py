@@ -44,6 +44,7 @@ class Journal(Observer):
     """
 
     essential: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
         self._file = AppendFile(directory / JOURNAL_FILE)

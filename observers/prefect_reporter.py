@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from observers.base import Observer
 from observers.prefect_api import PrefectConnection
@@ -36,6 +37,8 @@ class PrefectReporter(Observer):
     Does nothing, and costs nothing, before ``attach``.  Its thread is a daemon and keeps no
     process alive; it raises into nobody's way: what it cannot do is logged.
     """
+
+    remembers: ClassVar[bool] = True
 
     def __init__(self, directory: Path | None = None, *, limit: int = REPORT_LIMIT) -> None:
         self._directory = directory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from observers.base import Observer
 from tasks.events import JobChanged, RunStarted
@@ -32,6 +33,8 @@ class StatusLinks(Observer):
     Writers of a dead driver's run go on where it stopped: links that are in ``running/`` are
     found on disk.  Raises ``OSError`` where the directory cannot be written.
     """
+
+    remembers: ClassVar[bool] = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

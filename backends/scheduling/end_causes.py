@@ -48,3 +48,10 @@ def launch_raised(backend: str, error: BaseException) -> Cause:
         f'backend "{backend}" could not launch it: {type(error).__name__}: {error}',
         {"error": type(error).__name__},
     )
+
+
+def never_started() -> Cause:
+    """An attempt was announced by a driver that died before it could start it."""
+    return Cause(
+        CauseKind.DRIVER_LOST, "the run's process died before this attempt began; it begins again"
+    )

@@ -10,7 +10,13 @@ from itertools import islice
 
 from backends.base import NO_RESOURCES, Backend, Completion, Launch
 from backends.scheduling.critical_path import CriticalPath
-from backends.scheduling.end_causes import ended_by_backend, launch_raised, requested, with_remark
+from backends.scheduling.end_causes import (
+    ended_by_backend,
+    launch_raised,
+    never_started,
+    requested,
+    with_remark,
+)
 from backends.scheduling.intake import Intake
 from backends.scheduling.job_states import NOTHING_RAN, JobStates
 from backends.scheduling.job_table import (
@@ -20,10 +26,12 @@ from backends.scheduling.job_table import (
     QUEUED,
     RUNNING,
     SCHEDULED,
+    STATUSES,
     JobTable,
 )
 from backends.scheduling.limits import Limits
 from backends.scheduling.news import News
+from backends.scheduling.past import LiveAttempt, PastJob
 from backends.scheduling.priority import Priority
 from backends.scheduling.ready_queue import ReadyQueue
 from backends.scheduling.retries import Retries
@@ -114,6 +122,60 @@ class Engine:
         self.states.add(jobs, at=self._now, passed=passed, held=held)
         if self._final_cause is not None:
             self._end_all_waiting(self._final_cause)
+
+    def take_over(
+        self, jobs: Sequence[JobRecord], kinds: array[int], past: Mapping[str, PastJob]
+    ) -> None:
+        """Take in jobs as a driver that died left them; the watcher knows them as they stand."""
+        table, first = self._table, len(self._table.jobs)
+        table.extend(jobs, kinds)
+        self._paths.add(jobs)
+        known = [(number, past[job.id]) for number, job in enumerate(jobs, first) if job.id in past]
+        statuses = [SCHEDULED] * len(jobs)
+        for number, each in known:
+            statuses[number - first] = STATUSES.index(each.status)
+            table.attempts[number] = each.attempt
+            for cause, end in each.repeated:
+                self._retries.take(number, table.jobs[number], cause, end)
+            if self._fail_fast and each.status is JobStatus.FAILED:
+                self._first_failure = self._first_failure or table.jobs[number].id
+        self.states.take_over(jobs, statuses, sum(each.skipped for _, each in known))
+        # Attempts that live come first: one that was started needs nothing any more, even if
+        # the ends that it waited for have not been told.
+        for number, each in known:
+            if each.live is not None and not each.status.is_end:
+                self._go_on_with(number, each.live)
+        self.states.link_all(jobs, first, at=self._now)
+        for number, each in known:
+            if each.live is None and not each.status.is_end:
+                self._wait_again(number, each)
+
+    def _go_on_with(self, number: int, live: LiveAttempt) -> None:
+        """Bring a job to RUNNING with an attempt that was started before."""
+        table = self._table
+        at = self._now if live.started_at is None else live.started_at
+        if table.status[number] == RUNNING and table.attempts[number] != live.attempt:
+            self.states.repeat(number, at, None, NOTHING_RAN)
+        elif table.status[number] == SCHEDULED:
+            self.states.queue([number], at)
+        if table.status[number] == QUEUED:
+            table.attempts[number] = live.attempt
+            self.states.start([number], at)
+        self._handed_out[number] = live.resources
+        self._ready.claim(self._kinds[table.kinds[number]], live.resources)
+
+    def _wait_again(self, number: int, past: PastJob) -> None:
+        """Have a job queued that was, or of which an attempt was announced and never started."""
+        if past.status is JobStatus.RUNNING:
+            self.states.repeat(number, self._now, never_started(), NOTHING_RAN)
+            self._table.attempts[number] -= 1
+            self._push([number])
+        elif past.status is JobStatus.QUEUED:
+            left_s = self._table.jobs[number].retry_delay_s - (self._now - past.at)
+            if past.repeated and left_s > 0:
+                self._delay(number, left_s)
+            else:
+                self._push([number])
 
     def release(self, number: int, cause: Cause | None) -> None:
         """End the hold on a job, or with a cause the job."""
@@ -210,11 +272,14 @@ class Engine:
     ) -> None:
         self.states.repeat(number, at, cause, end)
         if job.retry_delay_s > 0:
-            self.delayed.add(number)
-            moment = self._timers.clock.monotonic() + job.retry_delay_s
-            self._timers.call_at(moment, partial(self._delay_is_over, number))
+            self._delay(number, job.retry_delay_s)
         else:
             self._push([number])
+
+    def _delay(self, number: int, delay_s: float) -> None:
+        self.delayed.add(number)
+        moment = self._timers.clock.monotonic() + delay_s
+        self._timers.call_at(moment, partial(self._delay_is_over, number))
 
     def _delay_is_over(self, number: int) -> None:
         if number in self.delayed:

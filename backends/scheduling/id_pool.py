@@ -31,6 +31,11 @@ class IdPool:
         self._out.update(taken)
         return taken
 
+    def claim(self, ids: Iterable[str]) -> None:
+        """Note ids that are out already, whether this pool knows them or not."""
+        self._out.update(ids)
+        self.replace(tuple(self._rank))
+
     def give_back(self, ids: Iterable[str]) -> None:
         """Make ids free again, but for those that have been replaced meanwhile."""
         for each in ids:

@@ -66,6 +66,12 @@ class JobStates:
         first = len(self.table.jobs) - len(jobs)
         if passed:
             self._spare(jobs, first, at, passed)
+        self.link_all(jobs, first, at=at, held=held)
+
+    def link_all(
+        self, jobs: Sequence[JobRecord], first: int, *, at: float, held: Collection[str] = ()
+    ) -> None:
+        """Make those of the jobs that are SCHEDULED wait for their needs."""
         doomed: list[int] = []
         waits, status = self.table.waits, self.table.status
         for number, job in enumerate(jobs, first):
@@ -79,6 +85,17 @@ class JobStates:
                 self.ready.append(number)
         for number in doomed:
             self._end_for_ended_needs(number, at)
+
+    def take_over(self, jobs: Sequence[JobRecord], statuses: Sequence[int], skipped: int) -> None:
+        """Take in the last rows of the table as they stand, untold: the world knows already.
+
+        Those that are SCHEDULED wait for ``link_all``.
+        """
+        first = len(self.table.jobs) - len(jobs)
+        self.table.status[first:] = bytes(statuses)
+        for code in statuses:
+            self.counts[code] += 1
+        self.skipped += skipped
 
     def release(self, number: int, at: float) -> None:
         """Take away one thing that a SCHEDULED job waits for."""

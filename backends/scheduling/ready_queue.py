@@ -98,13 +98,21 @@ class ReadyQueue:
             self._place(kind)
         self._has_changed = True
 
+    def claim(self, kind: JobKind, ids: Mapping[str, tuple[str, ...]]) -> None:
+        """Note what an attempt of this kind holds that was started before this queue was there."""
+        for supply, amount in kind.request:
+            supply.in_use += amount
+        for supply, _ in kind.pooled:
+            if supply.pool is not None:
+                supply.pool.claim(ids.get(supply.what, ()))
+
     def give_back(self, kind: JobKind, ids: Mapping[str, tuple[str, ...]]) -> None:
         """Take back what an attempt of this kind held."""
         for supply, amount in kind.request:
             supply.in_use -= amount
         for supply, _ in kind.pooled:
             if supply.pool is not None:
-                supply.pool.give_back(ids[supply.what])
+                supply.pool.give_back(ids.get(supply.what, ()))
         self._has_changed = True
 
     def limits_changed(self) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 
+from backends.keeper_process import KeeperError
 from flows.commands.options import places
 from flows.control import ask
 from flows.history import PastRun, find_run
+from flows.kept_run import KeptRun, kept_run, stop_kept_run
 from flows.run_directory import RunFile
 from tasks.errors import StateError
 
@@ -61,11 +63,31 @@ def _cancel(past: PastRun, grace_s: float | None, *, wait: bool) -> dict[str, An
             raise ConnectionError("the run is still starting")
         answer = ask(Path(past.file.socket), request, timeout_s=_ANSWER_TIMEOUT_S)
     except OSError as error:
+        kept = kept_run(past.directory)
+        if kept is not None:
+            return _cancel_kept(past, kept, grace_s, wait=wait)
         return _answer(
             past, False, f"could not cancel run {name}: its process says nothing ({error})"
         )
     if not answer.get("ok"):
         return _answer(past, False, f"could not cancel run {name}: {answer.get('error')}")
+    return _asked(past, grace_s, wait=wait)
+
+
+def _cancel_kept(
+    past: PastRun, kept: KeptRun, grace_s: float | None, *, wait: bool
+) -> dict[str, Any]:
+    """End a run whose driver died through the keeper that keeps its jobs."""
+    try:
+        stop_kept_run(kept, grace_s)
+    except KeeperError as error:
+        return _answer(past, False, f"could not cancel run {past.file.run}: {error}")
+    return _asked(past, grace_s, wait=wait)
+
+
+def _asked(past: PastRun, grace_s: float | None, *, wait: bool) -> dict[str, Any]:
+    """Say what becomes of a run that has been asked to end."""
+    name = past.file.run
     if not wait:
         return _answer(past, True, f"run {name} is being cancelled")
     if _wait_for_end(past, _END_TIMEOUT_S + (grace_s or 0)):

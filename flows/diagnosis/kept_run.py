@@ -32,7 +32,8 @@ def judge_kept_run(directory: Path, keeper: Identity, *, fix: bool) -> Finding:
     jobs = _jobs_text(len(answer["running"]))
     if answer["phase"] == "running":
         message = f"its driver died; keeper {pid} keeps {jobs} for the next start to adopt"
-        advice = f"start the run again to go on with them, or end them: kill {pid}"
+        command = f"python -m flows.run cancel {run} --runs {directory.parent}"
+        advice = f"start the run again to go on with them, or end them: {command}"
         return warning(run, message, advice)
     return ok(run, f"its driver died; keeper {pid} is ending it, with {jobs} left")
 

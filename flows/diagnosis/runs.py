@@ -12,8 +12,8 @@ from flows.diagnosis.finding import Finding, ok, problem, warning
 from flows.diagnosis.kept_run import judge_kept_run
 from flows.diagnosis.processes import is_stopped
 from flows.history import PastRun, runs_in
+from flows.kept_run import driver_of, has_lost_its_driver
 from flows.lock import keeper_of
-from flows.settle import driver_of, is_dead
 from tasks.process_identity import ProcessIdentity, host_name
 
 _RUN_NAME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{6}_.+")
@@ -37,7 +37,7 @@ def check_runs(examination: Examination) -> Iterator[Finding]:
 
 def _going_on(past: PastRun, examination: Examination) -> Finding:
     keeper = keeper_of(past.directory)
-    if not is_dead(past.directory, past.file):
+    if not has_lost_its_driver(past.file):
         return _led(past, keeper)
     if keeper is None or not keeper.is_alive():
         return _settled(past, examination)
