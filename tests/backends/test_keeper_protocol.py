@@ -107,6 +107,15 @@ def test_a_launch_request_of_another_shape_is_refused(fields: Any) -> None:
         LaunchRequest(fields)
 
 
+@pytest.mark.parametrize("missing", ["job", "user", "modes"])
+def test_the_terminal_of_a_launch_request_is_whole(missing: str) -> None:
+    terminal = {"job": "/dev/pts/1", "user": "/dev/pts/0", "modes": []}
+    assert LaunchRequest([*GOOD_REQUEST, terminal]).terminal == terminal
+    assert LaunchRequest(GOOD_REQUEST).terminal is None
+    with pytest.raises(ProtocolError):
+        LaunchRequest([*GOOD_REQUEST, {**terminal, missing: 1}])
+
+
 GOOD_CONTEXT = {
     "run": "r",
     "number": 1,
