@@ -99,7 +99,7 @@ def test_the_page_on_backends_names_every_method_of_the_base_that_one_may_need()
     assert missing == set()
 
 
-@pytest.mark.parametrize("page", ["add-a-backend", "add-an-observer"])
+@pytest.mark.parametrize("page", ["add-a-backend", "add-an-observer", "write-a-flow"])
 def test_the_python_that_a_page_shows_can_be_run(page: str) -> None:
     text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow, task
@@ -725,3 +727,16 @@ def test_an_exception_of_the_flow_itself_is_what_the_caller_gets(bench: FlowBenc
     with pytest.raises(KeyError, match="mine"):
         raises()
     assert bench.state() == ("FAILED", "Failed")
+
+
+# -- the page --------------------------------------------------------------------------------
+
+
+def test_the_flow_on_the_page_runs(bench: FlowBench) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-flow.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(code, str(page), "exec"), names)
+
+    assert len(names["nightly"]()) == 2
+    assert bench.statuses() == dict.fromkeys(["build", "test-6", "test-7"], "passed")
