@@ -13,9 +13,13 @@ from typing import Any
 
 import prefect.runtime
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
+from flows.earlier_flow_run import end_earlier_flow_run
 from flows.places import deployed_runs_directory, runs_directory
+from flows.prefect_private import own_server_pid
 from flows.prefect_settings import connection
 from flows.run_settings import RunSettings
 from flows.run_summary import RunSummary
@@ -117,7 +121,13 @@ def state_of(summary: RunSummary) -> State[Any]:
 def _attach(led: Led) -> threading.Event:
     """Report the session to this flow run and obey its cancel; set the event to stop watching."""
     flow_run_id = str(prefect.runtime.flow_run.id)
-    api_url, headers, verify = connection()
+    api_url, headers, verify = connection(_api_url())
+    if get_current_settings().api.url is None:
+        # Prefect has started a server of its own; a flow that is killed would leave it behind.
+        led.ephemeral = True
+        server = own_server_pid()
+        if server is not None:
+            led.session.add_ward(server)
     led.session.note_flow_run(flow_run_id, api_url, ephemeral=led.ephemeral)
     led.reporter.attach(
         flow_run_id,
@@ -127,6 +137,9 @@ def _attach(led: Led) -> threading.Event:
         verify=verify,
         ephemeral=led.ephemeral,
     )
+    earlier = led.session.earlier_flow_run_id
+    if earlier is not None:
+        end_earlier_flow_run(earlier, flow_run_id, api_url, headers, verify)
     over = threading.Event()
 
     def watch() -> None:
@@ -136,6 +149,13 @@ def _attach(led: Led) -> threading.Event:
 
     threading.Thread(target=watch, name="holdfast-cancel-watch", daemon=True).start()
     return over
+
+
+def _api_url() -> str:
+    """Return where the flow's own engine speaks to Prefect, a server of its own included."""
+    context = FlowRunContext.get()
+    assert context is not None, "a flow's body outside of a flow run; this is a bug"
+    return str(context.client.api_url)
 
 
 def _rename_flow_run(name: str) -> None:

@@ -41,6 +41,9 @@ _SETTLE_LOCK_TIMEOUT_S = 60.0
 _KEEPER_PATIENCE_S = 60.0
 _REPORT_WAIT_S = 5.0
 
+_NOBODY = ("fail-fast", "flow", "Holdfast")
+"""Who ends all jobs of a run without that somebody has cancelled it."""
+
 
 def is_dead(directory: Path, file: RunFile) -> bool:
     """Whether the run reads as going on although it does not.
@@ -123,7 +126,7 @@ def _settle(directory: Path, file: RunFile) -> RunStatus:
     counts: Mapping[str, int]
     if past.ended is None:
         events = _missing_ends(directory, file, past, at)
-        status, counts = _status(events), _counts(past, events)
+        status, counts = _status(past, events), _counts(past, events)
         if not past.started:
             tell_start(directory, file)
         _tell(directory, events, RunEnded(at, status, counts))
@@ -167,6 +170,8 @@ class _Past:
     started: bool = False
     """Whether there is any entry: a driver may die before it has written one."""
     ended: tuple[RunStatus, Mapping[str, int], float] | None = None
+    cancel: Cause | None = None
+    """Why all jobs were to end when the driver died, if somebody had asked for that."""
 
 
 def _replay(directory: Path) -> _Past:
@@ -175,10 +180,19 @@ def _replay(directory: Path) -> _Past:
         past.started = True
         if entry["event"] == "job_status":
             past.last[entry["job"]] = entry
+        elif entry["event"] == "kill_requested":
+            past.cancel = past.cancel or _cancel_of(entry)
         elif entry["event"] == "run_ended":
             at = from_iso_utc(entry["at"])
             past.ended = (RunStatus(entry["status"]), entry["counts"], at)
     return past
+
+
+def _cancel_of(entry: Mapping[str, Any]) -> Cause | None:
+    """Return the cancel that an entry of the journal means: all jobs are to end, by somebody."""
+    if entry["jobs"] != "all" or entry["by"] in _NOBODY:
+        return None
+    return Cause(CauseKind.CANCELLED, entry["reason"])
 
 
 def _entries(directory: Path) -> Iterator[Mapping[str, Any]]:
@@ -203,7 +217,8 @@ def _missing_ends(directory: Path, file: RunFile, past: _Past, at: float) -> lis
             continue
         entry = spooled.get((number, attempt)) if before is JobStatus.RUNNING else None
         done = None if entry is None else _completion(directory, file, job, entry)
-        events.append(_end_of(job, before, attempt, str(last["backend"]), done, at))
+        event = _end_of(job, before, attempt, str(last["backend"]), done, at)
+        events.append(_cancelled(event, past.cancel))
     return events
 
 
@@ -246,6 +261,15 @@ def _end_of(
     return JobChanged(ended_at, job, before, done.status, attempt, backend, cause_of_end, done.end)
 
 
+def _cancelled(event: JobChanged, cancel: Cause | None) -> JobChanged:
+    """Give the cancel as the cause of what it ended: it came before the driver's death.
+
+    Prefect kills a flow that takes more than 30 s to obey; its keeper ends the jobs in time.
+    """
+    lost = event.cause is not None and event.cause.kind is CauseKind.DRIVER_LOST
+    return replace(event, cause=cancel) if lost and cancel is not None else event
+
+
 def _counts(past: _Past, events: Sequence[JobChanged]) -> dict[str, int]:
     statuses = {job: entry["to"] for job, entry in past.last.items()}
     skipped = {job for job, entry in past.last.items() if entry.get("skipped")}
@@ -255,11 +279,11 @@ def _counts(past: _Past, events: Sequence[JobChanged]) -> dict[str, int]:
     )
 
 
-def _status(events: Sequence[JobChanged]) -> RunStatus:
-    """Return how the run ended: somebody may have ended it through its keeper."""
+def _status(past: _Past, events: Sequence[JobChanged]) -> RunStatus:
+    """Return how the run ended: somebody may have ended it before, or through its keeper."""
     causes = (event.cause for event in events)
     by_hand = any(cause is not None and cause.kind is CauseKind.CANCELLED for cause in causes)
-    return RunStatus.CANCELLED if by_hand else RunStatus.CRASHED
+    return RunStatus.CANCELLED if by_hand or past.cancel is not None else RunStatus.CRASHED
 
 
 def tell_start(directory: Path, file: RunFile) -> None:

@@ -19,6 +19,7 @@ from support.command_line import CommandLine
 from support.hard_programs import HARD_PROGRAMS, HardProgram, Marked, marked_program
 from support.prefect_server import PrefectServer
 from support.prefect_starts import (
+    OWN_SERVER_STARTS,
     STARTS,
     Hard,
     Starter,
@@ -250,7 +251,21 @@ def test_a_run_stops_without_an_observer_that_it_cannot_do_without(
     assert under.state() in ("FAILED", "CRASHED")
 
 
-@pytest.mark.parametrize("start", ["terminal", "script"])
+def test_a_run_from_a_terminal_that_loses_such_an_observer_exits_with_70(
+    starter: Starter, marked: Marked
+) -> None:
+    """Sabotage: flows/session.py: self.observers.when_essential_fails(self._stop_for) -> None"""
+    under = starter.own_observer(Hard(marked, PROGRAMS["ignores-sigterm"], GRACE_S))
+    family = under.family()
+    assert under.process is not None
+    out, _ = under.process.communicate("break now\n", timeout=60)
+    assert under.process.returncode == 70, out
+    assert_all_gone(family, under)
+    assert under.run.file()["status"] == "crashed"
+    assert under.state() == "CRASHED"
+
+
+@pytest.mark.parametrize("start", list(OWN_SERVER_STARTS))
 @pytest.mark.parametrize(
     "number",
     [
@@ -268,7 +283,7 @@ def test_a_server_of_the_runs_own_is_gone_with_its_driver(
     del starter.cli.settings["PREFECT_API_URL"]
     # By default Prefect gives its own server 20 s, of which a busy machine takes more.
     starter.cli.settings["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"
-    under = STARTS[start](starter, Hard(marked, PROGRAMS["ignores-sigterm"], GRACE_S))
+    under = OWN_SERVER_STARTS[start](starter, Hard(marked, PROGRAMS["ignores-sigterm"], GRACE_S))
     family = under.family()
     servers = [each for each in family if "uvicorn" in " ".join(each.cmdline())]
     assert len(servers) == 1, family

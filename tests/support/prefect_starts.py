@@ -63,6 +63,37 @@ my_flow()
 """
 
 
+FLOW_CALL = """
+import sys
+from flows.job_dag import job_dag
+job_dag(sys.argv[1])
+"""
+
+OWN_OBSERVER = """
+import sys
+from pathlib import Path
+from flows.graph_run import settings_for
+from flows.run_settings import RunSettings
+from flows.started import run_from_terminal
+from observers.base import Observer
+from tasks.dag_file import read_dag_file
+
+class Breaks(Observer):
+    name = "breaks"
+    essential = True
+    def jobs_changed(self, events):
+        if any(event.after.value == "running" for event in events):
+            sys.stdin.readline()
+            raise RuntimeError("an observer broke")
+
+graph = read_dag_file(sys.argv[1])
+settings = settings_for(graph, RunSettings(name="", runs=Path("runs").absolute(), progress=False))
+given = {"file": sys.argv[1]}
+summary = run_from_terminal("job-dag", settings, graph.jobs, given, observers=[Breaks()])
+sys.exit(summary.exit_code)
+"""
+
+
 @dataclass
 class Hard:
     """A hard program as the one job of a run, and how much grace it has."""
@@ -129,6 +160,7 @@ class Starter:
     cli: CommandLine
     server: PrefectServer
     started: list[UnderPrefect] = field(default_factory=list)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def terminal(self, hard: Hard, *options: str) -> UnderPrefect:
         """``python -m flows.run jobs``."""
@@ -138,19 +170,15 @@ class Starter:
 
     def script(self, hard: Hard, what: str = "", *arguments: str) -> UnderPrefect:
         """``python my_flow.py`` with a task runner of ours."""
-        self.cli.write("my_flow.py", SCRIPT)
-        command = hard.job["command"]
-        process = subprocess.Popen(
-            [sys.executable, "my_flow.py", *command, str(hard.grace_s), what, *arguments],
-            cwd=self.cli.place,
-            env=self.cli.environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        return self._wait_for_tree(hard, process)
+        return self._python(SCRIPT, hard, *hard.job["command"], str(hard.grace_s), what, *arguments)
+
+    def flow_call(self, hard: Hard) -> UnderPrefect:
+        """A call of the flow ``job_dag`` in a program of one's own."""
+        return self._python(FLOW_CALL, hard, str(self._graph_file(hard)))
+
+    def own_observer(self, hard: Hard) -> UnderPrefect:
+        """A run as the command line starts it, with an essential observer that breaks."""
+        return self._python(OWN_OBSERVER, hard, str(self._graph_file(hard)))
 
     def worker(self, hard: Hard) -> UnderPrefect:
         """A run of the deployment, which a process worker takes up."""
@@ -175,15 +203,31 @@ class Starter:
             identity = each.run.file().get("driver")
             if isinstance(identity, dict) and each.run.file().get("ended_at") is None:
                 kill(int(identity["pid"]))
-            if each.process is not None:
-                each.process.kill()
-                each.process.communicate()
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+    def _python(self, code: str, hard: Hard, *arguments: str) -> UnderPrefect:
+        process = subprocess.Popen(
+            [sys.executable, self.cli.write("my_flow.py", code), *arguments],
+            cwd=self.cli.place,
+            env=self.cli.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        return self._wait_for_tree(hard, process)
 
     def _graph_file(self, hard: Hard) -> Path:
         self.cli.runs.mkdir(exist_ok=True)
         return self.cli.write("hard.json", json.dumps({"name": "hard", "jobs": [hard.job]}))
 
     def _wait_for_tree(self, hard: Hard, process: subprocess.Popen[str] | None) -> UnderPrefect:
+        if process is not None:
+            self.processes.append(process)
+
         def there() -> bool:
             if process is not None and process.poll() is not None:
                 raise AssertionError(f"the run ended early:\n{process.communicate()}")
@@ -200,6 +244,12 @@ STARTS: dict[str, Callable[[Starter, Hard], UnderPrefect]] = {
     "worker": Starter.worker,
     "script": Starter.script,
     "terminal": Starter.terminal,
+}
+
+OWN_SERVER_STARTS: dict[str, Callable[[Starter, Hard], UnderPrefect]] = {
+    "terminal": Starter.terminal,
+    "script": Starter.script,
+    "flow-call": Starter.flow_call,
 }
 
 

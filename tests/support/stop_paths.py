@@ -99,6 +99,7 @@ def _kill_both(started: Started) -> None:
 STOP_PATHS = (
     StopPath("sigint", _signal(signal.SIGINT)),
     StopPath("sigint-twice", _signal(signal.SIGINT, signal.SIGINT), kills_at_once=True),
+    StopPath("sigint-then-killed", _signal(signal.SIGINT, signal.SIGKILL)),
     StopPath("sigterm", _signal(signal.SIGTERM)),
     StopPath("sighup", _signal(signal.SIGHUP)),
     StopPath("cancel", _cancel),
