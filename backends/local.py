@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from backends.base import Backend, Completed, Completion, Launch
 from backends.completion_spool import SPOOL_NAME, SpoolReader, completion_of
 from backends.file_workers import FileWorkers
+from backends.interactive import UserTerminal, why_no_terminal
 from backends.job_environment import ids_in_environment
 from backends.job_files import LOG_NAME
 from backends.judge import has_checks
@@ -111,12 +113,14 @@ class LocalBackend(Backend):
     """
 
     name: ClassVar[str] = "local"
+    supports_interactive: ClassVar[bool] = True
 
     def __init__(
         self, context: RunContext, *, on_keeper_lost: Callable[[str], None] | None = None
     ) -> None:
         super().__init__(context)
         self._on_keeper_lost = on_keeper_lost
+        self._terminal = UserTerminal(lambda lent: self.terminal_lent(lent))
         self._cwd = str(context.cwd.absolute())
         self._directory = (context.directory or Path()).absolute()
         self._lock = threading.Lock()
@@ -140,6 +144,12 @@ class LocalBackend(Backend):
         self._close_within_s = _CLOSE_MARGIN_S
         self._closed = threading.Event()
         self._owner = os.getpid()
+
+    @classmethod
+    def why_not_interactive(cls) -> str | None:
+        """Return why there is no terminal that a job could be given."""
+        trouble = why_no_terminal()
+        return None if trouble is None else f"it is interactive, but {trouble}"
 
     # -- the start -------------------------------------------------------------------------
 
@@ -226,9 +236,12 @@ class LocalBackend(Backend):
         ready = []
         with self._lock:
             self._running.update((launch.number, launch) for launch in launches)
+            self._not_sent.update(x.number for x in launches if x.job.interactive)
         for launch in launches:
             if launch.number >> JOB_BITS:
                 self._fail(launch, f"its number is {launch.number}; a run has {1 << JOB_BITS} jobs")
+            elif launch.job.interactive:
+                self._workers.submit(partial(self._launch_on_terminal, launch))
             elif launch.attempt > 1 or self._directories_exist:
                 self._prepare_later(launch)
             elif not launch.job.env or self._prepare(launch, renew=False):
@@ -241,6 +254,21 @@ class LocalBackend(Backend):
         self._workers.submit(
             lambda: self._hand_over([launch] if self._prepare(launch, renew=True) else [])
         )
+
+    def _launch_on_terminal(self, launch: Launch) -> None:
+        """Launch an interactive job; not in the scheduler's thread: others draw to the end."""
+        if not self._prepare(launch, renew=True):
+            return
+        try:
+            self._terminal.lend(launch.number, self.log_path(launch.job))
+        except OSError as error:
+            self._fail(launch, f"the terminal cannot be lent to it: {error}")
+            return
+        self._hand_over([launch])
+        with self._lock:
+            is_over = self._running.get(launch.number) is not launch
+        if is_over:  # killed before it had the terminal
+            self._terminal.take_back(launch.number)
 
     def _prepare(self, launch: Launch, *, renew: bool) -> bool:
         try:
@@ -305,6 +333,7 @@ class LocalBackend(Backend):
             timeout_s=job.timeout_s,
             grace_s=self.grace_s(job),
             allow_leftovers=job.leftovers == "allow",
+            terminal=self._terminal.of(launch.number) if job.interactive else None,
         )
 
     # -- killing ---------------------------------------------------------------------------
@@ -377,7 +406,9 @@ class LocalBackend(Backend):
             if launch is None or launch.attempt != attempt:
                 return None
             del self._running[number]
-            return launch
+        if launch.job.interactive:
+            self._terminal.take_back(number)
+        return launch
 
     def _complete(self, completions: Sequence[Completion]) -> None:
         mine = [done for done in completions if self._take(done.number, done.attempt)]
