@@ -91,6 +91,8 @@ class RunSession:
         self._adoption: RunAdoption | None = None
         self.stopped_by = ""
         """A signal's name, or who asked for the end of the run; empty if nobody did."""
+        self.earlier_flow_run_id: str | None = None
+        """The flow run of the driver that died, where this session goes on with its run."""
         self.verdict: RunStatus | None = None
         """How the run is to end whatever its jobs did; ``None``: as they say."""
         self._error = ""
@@ -189,6 +191,7 @@ class RunSession:
         except KeeperError as error:
             _log.warning("run %s could not be adopted: %s", self.run, error)
             return None
+        self.earlier_flow_run_id = kept.file.flow_run_id
         self._file.write(self.directory)
         return replace(new_holder(self.run, self.directory), keeper=kept.keeper.identity)
 
