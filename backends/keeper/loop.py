@@ -69,7 +69,10 @@ class Phase(Enum):
 def log(text: str) -> None:
     """Write a line to the keeper's log: its standard error."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    os.write(2, f"{stamp} {text}\n".encode("utf-8", "replace"))
+    try:
+        os.write(2, f"{stamp} {text}\n".encode("utf-8", "replace"))
+    except OSError:  # a full disk: what is to be said goes to the driver as well
+        pass
 
 
 class Keeper:

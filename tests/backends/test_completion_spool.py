@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.small_disk import fill, mounted_disk
 
 from backends.completion_spool import SpoolReader, completion_of, read_spool
 from backends.keeper.spool import Spool
@@ -74,14 +73,8 @@ def test_a_link_in_the_place_of_the_spool_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.getuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("mounting a small file system takes root")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with mounted_disk(tmp_path / "disk", kilobytes=64) as folder:
+        yield folder
 
 
 def test_a_full_disk_loses_no_completion(small_disk: Path) -> None:
@@ -90,12 +83,7 @@ def test_a_full_disk_loses_no_completion(small_disk: Path) -> None:
     path = small_disk / "spool"
     spool = Spool(str(path), troubles.append)
     ballast = small_disk / "ballast"
-    with ballast.open("wb", buffering=0) as stream:
-        try:
-            while True:
-                stream.write(b"x" * 1000)
-        except OSError:
-            pass
+    fill(ballast)
     for number in range(5000):
         spool.append(line(number))
         if number % 100 == 99:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from support.hard_programs import Marked, marked_program
 from support.local_run import LocalRun
+from support.small_disk import fill, mounted_disk
 from support.waiting import wait_for
 
 from backends.base import Launch
@@ -629,6 +630,68 @@ def test_closing_what_was_never_started_does_nothing(tmp_path: Path) -> None:
 def test_what_is_launched_after_close_is_killed_at_once(run: LocalRun) -> None:
     run.backend.close()
     assert run.run("true").status is JobStatus.KILLED
+
+
+def test_a_close_that_was_interrupted_is_made_good(
+    run: LocalRun, hard: Marked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = run.launch((str(hard.path), "sleepers"))
+    hard.wait_for(2)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.backend, "_begin_to_close", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.backend.close()
+    run.backend.close()
+    assert run.completions.of(number, timeout_s=0).status is JobStatus.KILLED
+    assert hard.gone()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_of_the_driver_cannot_end_the_run(run: LocalRun) -> None:
+    """Sabotage: backends/local.py: if os.getpid() != self._owner: -> if False:"""
+    number = run.launch("sleep 60")
+    child = os.fork()
+    if child == 0:
+        try:
+            run.backend.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert run.run("true").status is JobStatus.PASSED
+    assert number not in run.completions
+
+
+def test_a_full_disk_delays_a_completion_and_loses_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sabotage: backends/keeper/loop.py: if self._spool.in_trouble: -> if False:"""
+    with mounted_disk(tmp_path / "disk", kilobytes=200) as disk, LocalRun(disk) as run:
+        release = tmp_path / "release"
+        number = run.launch(f"while ! test -e {release}; do sleep 0.01; done; exit 5")
+        wait_for((run.job_directory(number) / "log.txt").exists, "the job runs")
+        fill(disk / "ballast")
+        release.touch()
+        wait_for(lambda: "No space left" in caplog.text, "the trouble is told")
+        assert number not in run.completions
+        (disk / "ballast").unlink()
+        assert run.completions.of(number).end.exit_code == 5
+
+
+def test_a_run_that_ends_on_a_full_disk_loses_no_completion(tmp_path: Path) -> None:
+    """Sabotage: backends/keeper_reader.py: self._unspooled.append(message["text"]) -> pass"""
+    with mounted_disk(tmp_path / "disk", kilobytes=200) as disk:
+        with LocalRun(disk) as run:
+            numbers = [run.launch("sleep 60") for _ in range(3)]
+            last = run.job_directory(numbers[-1]) / "log.txt"
+            wait_for(last.exists, "the jobs run")
+            fill(disk / "ballast")
+        assert {done.status for done in run.completions.all} == {JobStatus.KILLED}
+        assert {done.end.signal for done in run.completions.all} == {signal.SIGTERM}
+        assert len(run.completions.all) == 3
 
 
 def test_a_thousand_jobs_pass_with_flat_descriptors_and_threads(run: LocalRun) -> None:
