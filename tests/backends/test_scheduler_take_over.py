@@ -89,7 +89,6 @@ def test_a_live_attempt_is_not_launched_again_and_its_end_is_taken() -> None:
 
 
 def test_an_attempt_that_ended_meanwhile_is_told_when_the_backend_starts() -> None:
-    """Sabotage: backends/scheduler.py: self._start(backend)\n\n    def release -> def release"""
     over = [Completion(1, 1, FAILED, JobEnd(3), EXIT, 77.0)]
     run = TakenOver([job("a")], {"a": PastJob(RUNNING, 1, live=LiveAttempt(1))}, over)
     assert run.finish()["failed"] == 1
@@ -129,7 +128,7 @@ def test_an_attempt_that_was_told_but_never_started_starts_once_under_its_own_nu
 
 
 def test_queued_jobs_start_and_live_ones_take_their_slots() -> None:
-    """Sabotage: backends/scheduling/ready_queue.py: supply.in_use += amount\\n -> pass\\n"""
+    """Sabotage: backends/scheduling/engine.py: self._ready.claim(self._kinds[table.kinds[number]], live.resources) -> pass"""  # noqa: E501
     from backends.scheduling.limits import Limits
 
     jobs = [job("a"), job("b"), job("c")]

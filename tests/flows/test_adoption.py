@@ -202,7 +202,7 @@ def at(text: str) -> float:
 
 
 def test_a_second_death_after_the_adoption_is_survived_too(kept: KeptJobs) -> None:
-    """Sabotage: backends/keeper/loop.py: self._driver_died = False\\n        self._watch = -> self._watch ="""  # noqa: E501
+    """Sabotage: flows/adoption.py: self.repeated.append((cause, _end(entry))) -> pass"""
     kept.runs("early")
     for job in ("a", "b", "c"):
         kept.waits(job)
