@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,19 +18,28 @@ from tasks.events import iso_utc
 from tasks.status import RunStatus
 
 
-def create_run_directory(runs: Path, name: str) -> Path:
+def create_run_directory(runs: Path, name: str, file_of: Callable[[str], RunFile]) -> Path:
     """Make and return ``<runs>/<time in UTC>_<name>``; its name is nobody else's.
 
-    ``mkdir`` is what decides between two starts in the same microsecond: the later one gets a
-    suffix.  Raises ``OSError`` where the folder cannot be written.
+    ``file_of`` returns the first ``run.json`` for the name that was found.  The directory appears
+    by a rename, with that file in it: whoever dies at any moment leaves a run that can be told and
+    settled, or a hidden folder.  The rename is also what decides between two starts in the same
+    microsecond: the later one gets a suffix.  Raises ``OSError`` where the folder cannot be
+    written.
     """
     runs.mkdir(parents=True, exist_ok=True)
     stem = f"{datetime.fromtimestamp(time.time(), UTC):%Y-%m-%d_%H-%M-%S-%f}_{name}"
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
+    new.chmod(0o755)
     for count in itertools.count(1):
         directory = runs / (stem if count == 1 else f"{stem}-{count}")
+        file_of(directory.name).write(new)
         try:
-            directory.mkdir()
-        except FileExistsError:
+            # A run's directory is never empty, so a rename never takes one's place.
+            new.rename(directory)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
             continue
         return directory
     raise AssertionError("unreachable")

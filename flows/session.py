@@ -89,6 +89,7 @@ class RunSession:
         self._summary: RunSummary | None = None
         self._graph: Sequence[JobRecord] | None = None
         self._adoption: RunAdoption | None = None
+        self._progress: Progress | None = None
         self.stopped_by = ""
         """A signal's name, or who asked for the end of the run; empty if nobody did."""
         self.earlier_flow_run_id: str | None = None
@@ -152,16 +153,31 @@ class RunSession:
             except InputError as error:
                 problems += error.problems
         if not problems:
-            problems = self._limits.problems(jobs)
+            problems = [*self._limits.problems(jobs), *self._interactive_problems(jobs, backends)]
         if problems:
             raise InputError(problems)
 
+    def _interactive_problems(
+        self, jobs: Sequence[JobRecord], backends: Mapping[str, type[Backend]]
+    ) -> list[str]:
+        problems = []
+        for job in jobs:
+            if job.interactive:
+                backend = backends[job.backend or self.settings.backend]
+                problem = backend.why_not_interactive()
+                problems += [] if problem is None else [f'job "{job.id}": {problem}']
+        return problems
+
     def _claim(self) -> Holder:
         self._started = self._clock.time()
-        self.directory = create_run_directory(self.settings.runs, self.settings.name)
-        self.run = self.directory.name
+        settings = self.settings
+        self.directory = create_run_directory(settings.runs, settings.name, self._new_file)
+        return new_holder(self.run, self.directory)
+
+    def _new_file(self, run: str) -> RunFile:
+        self.run = run
         self._file = RunFile(
-            run=self.run,
+            run=run,
             name=self.settings.name,
             started_at=self._started,
             flow_run_id=self._flow_run_id,
@@ -169,11 +185,10 @@ class RunSession:
             resumed_from=self._resumed_from,
             versions=versions(),
             driver=ProcessIdentity.of_this_process().to_json(),
-            cwd=str(self.settings.cwd or self.directory),
+            cwd=str(self.settings.cwd or self.settings.runs / run),
             number=new_run_number(),
         )
-        self._file.write(self.directory)
-        return new_holder(self.run, self.directory)
+        return self._file
 
     def _adopt(self, holder: Holder) -> Holder | None:
         """Go on in the run of a dead driver, if its keeper keeps its jobs."""
@@ -287,7 +302,8 @@ class RunSession:
         if self._builtin_observers:
             chosen.append(StatusLinks(self.directory))
             if self.settings.progress:
-                chosen.append(Progress(interval_s=self.settings.progress_interval_s))
+                self._progress = Progress(interval_s=self.settings.progress_interval_s)
+                chosen.append(self._progress)
         chosen += [
             given if isinstance(given, Observer) else given(self.directory)
             for given in self._given_observers
@@ -314,7 +330,16 @@ class RunSession:
 
     def _make_backend(self, name: str) -> Backend:
         make = self._backend_makers.get(name)
-        return load_backend(name)(self.context) if make is None else make(self.context)
+        backend = load_backend(name)(self.context) if make is None else make(self.context)
+        backend.terminal_lent = self._terminal_lent
+        return backend
+
+    def _terminal_lent(self, lent: bool) -> None:
+        if self._progress is not None:
+            if lent:
+                self._progress.suspend()
+            else:
+                self._progress.resume()
 
     # -- while it runs ---------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ def test_a_second_start_of_a_name_is_refused_while_the_first_runs(cli: CommandLi
 def test_a_stop_signal_ends_every_tree_and_writes_everything(
     cli: CommandLine, number: signal.Signals, code: int
 ) -> None:
-    """Sabotage: flows/stop_signals.py: self._stop, args= -> print, args="""
+    """Sabotage: flows/stop_signals.py: self._stop(number.name -> print(number.name"""
     cli.write("long.yaml", "name: long\njobs: [{id: a, command: 'sleep 600 & echo $! ; wait'}]")
     process = cli.start("jobs", "long.yaml", "--offline")
     run = cli.only_run()

@@ -15,9 +15,10 @@ from tasks.status import RunStatus
 MAKER = """
 import sys
 from pathlib import Path
-from flows.run_directory import create_run_directory
+from flows.run_directory import RunFile, create_run_directory
 for _ in range(int(sys.argv[2])):
-    print(create_run_directory(Path(sys.argv[1]), "smoke").name)
+    new = create_run_directory(Path(sys.argv[1]), "smoke", lambda run: RunFile(run, "smoke"))
+    print(new.name)
 """
 
 
@@ -44,7 +45,11 @@ def test_two_starts_in_the_same_microsecond_get_different_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_directory.time, "time", lambda: 1_800_000_000.25)
-    names = [create_run_directory(tmp_path, "smoke").name for _ in range(3)]
+    made = [
+        create_run_directory(tmp_path, "smoke", lambda run: RunFile(run, "smoke")) for _ in range(3)
+    ]
+    names = [directory.name for directory in made]
+    assert [RunFile.read(directory).run for directory in made] == names
     stem = "2027-01-15_08-00-00-250000_smoke"
     assert names == [stem, f"{stem}-2", f"{stem}-3"]
 
