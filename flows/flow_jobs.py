@@ -287,7 +287,7 @@ class FlowJobs:
         has looked.  Returns the state Cancelled where somebody cancelled the run, whatever the
         flow made of that.
         """
-        stop = stop_before(state)
+        stop = self._stop_before(state)
         if stop is None and not self._end.has_begun:
             self._idle.wait()
         self._judge(state)
@@ -296,12 +296,16 @@ class FlowJobs:
 
     async def before_async(self, state: State[Any]) -> State[Any] | None:
         """Do what ``before`` does without keeping the event loop."""
-        stop = stop_before(state)
+        stop = self._stop_before(state)
         if stop is None and not self._end.has_begun:
             await self._idle.wait_async()
         self._judge(state)
         await _shielded(asyncio.to_thread(self._end.wait, verdict_of(state), stop))
         return await asyncio.to_thread(self._instead_of, state)
+
+    def _stop_before(self, state: State[Any]) -> Stop | None:
+        """Return why jobs are to be killed; ``None`` too where none is left."""
+        return None if self._idle.is_idle else stop_before(state)
 
     def _judge(self, state: State[Any]) -> None:
         if not state.is_completed() or self._end.cancelled:
@@ -328,13 +332,18 @@ class FlowJobs:
             # Over already, unless Prefect no longer asks before it ends a flow run.
             self._end.wait(verdict_of(self._flow_run.state), None)
         elif stop_by(error).is_cancel:
-            self._end.cancel(stop_by(error))
+            self.cancel(stop_by(error))
         else:
             self._end.wait(verdict_for(error), stop_by(error))
 
     def cancel(self, stop: Stop) -> None:
-        """Kill every job and force the flow run into Cancelled; returns then."""
-        self._end.cancel(stop)
+        """Kill every job and force the flow run into Cancelled; returns then.
+
+        A flow run that has its final state, and with it no process any more, keeps it.
+        """
+        state = self._flow_run.state
+        if not (self._end.is_over and state is not None and state.is_final()):
+            self._end.cancel(stop)
 
     def dismiss(self) -> None:
         """Let go of the threads; the run is over.  Idempotent."""

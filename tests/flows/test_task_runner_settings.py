@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prefect import flow, task
@@ -373,7 +374,6 @@ def test_a_deployed_flow_in_a_folder_that_will_be_deleted_ends_with_a_message(
     bench: FlowBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import tempfile
-    from uuid import uuid4
 
     from prefect.client.schemas.objects import FlowRun
 
@@ -447,7 +447,10 @@ def test_a_retry_follows_an_unseen_failure_too(bench: FlowBench, tmp_path: Path)
 
 # -- flows that end before their jobs --------------------------------------------------------
 
-TREE = "(setsid sleep 71.25 & ); sleep 71.25"
+SECONDS = f"71.{uuid4().int % 10**12:012d}"
+"""How long they sleep, which tells them from the sleepers of anybody else."""
+
+TREE = f"(setsid sleep {SECONDS} & ); sleep {SECONDS}"
 """A job with a descendant in a session of its own."""
 
 
@@ -459,7 +462,7 @@ def alive() -> list[str]:
             words = path.read_bytes().split(b"\0")
         except OSError:
             continue
-        if words[:2] == [b"sleep", b"71.25"]:
+        if words[:2] == [b"sleep", SECONDS.encode()]:
             left.append(path.parent.name)
     return left
 
@@ -599,6 +602,39 @@ def test_a_job_submitted_after_the_flow_has_returned_is_refused(bench: FlowBench
     except Exception as error:
         caught.append(error)
     assert "left its task runner" in str(caught)
+
+
+@pytest.mark.prefect
+def test_a_signal_after_the_end_leaves_the_flow_run_as_it_is(bench: FlowBench) -> None:
+    runners: list[JobTaskRunner] = []
+
+    @flow(task_runner=LocalTaskRunner())
+    def finished() -> None:
+        from prefect.context import FlowRunContext
+
+        context = FlowRunContext.get()
+        assert context is not None
+        assert isinstance(context.task_runner, JobTaskRunner)
+        runners.append(context.task_runner)
+        run_job(job("a"))
+
+    finished()
+    jobs = runners[0]._jobs
+    assert jobs is not None
+    jobs.leave(KeyboardInterrupt())
+    assert bench.state() == ("COMPLETED", "Completed")
+    assert bench.run_file()["status"] == "completed"
+
+
+@pytest.mark.prefect
+def test_a_flow_that_fails_when_its_jobs_have_ended_asks_for_no_kill(bench: FlowBench) -> None:
+    @flow(task_runner=LocalTaskRunner())
+    def careless() -> None:
+        run_job.submit(job("bad", "exit 1"))
+
+    assert careless(return_state=True).is_failed()
+    assert "kill_requested" not in (bench.only_run() / "events.jsonl").read_text()
+    assert bench.run_file()["status"] == "failed"
 
 
 @pytest.mark.prefect
