@@ -18,7 +18,6 @@ from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.earlier_flow_run import end_earlier_flow_run
-from flows.earlier_flow_run import end_earlier_flow_run
 from flows.places import deployed_runs_directory, runs_directory
 from flows.prefect_private import own_server_pid
 from flows.prefect_settings import connection
@@ -138,9 +137,6 @@ def _attach(led: Led) -> threading.Event:
         verify=verify,
         ephemeral=led.ephemeral,
     )
-    earlier = led.session.earlier_flow_run_id
-    if earlier is not None:
-        end_earlier_flow_run(earlier, flow_run_id, api_url, headers, verify)
     earlier = led.session.earlier_flow_run_id
     if earlier is not None:
         end_earlier_flow_run(earlier, flow_run_id, api_url, headers, verify)

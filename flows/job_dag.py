@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from pydantic import Field
-from tasks.dag_file import read_dag_file
 
 from flows.flow_body import follow, lead, led_run, runs_of_flow
 from flows.graph_run import parameters_of, settings_for
 from flows.run_settings import DEFAULT_REPORT_LIMIT, OnCrash, RunSettings
+from tasks.dag_file import read_dag_file
 
 
 @flow(name="job-dag", persist_result=False)
