@@ -205,7 +205,9 @@ def test_who_was_found_once_stays_a_member_when_nothing_tells_any_more() -> None
     child = process(BASE + 2, BASE + 1, session=BASE + 77)
     table.survey(snapshot_of(process(BASE + 1, 50), child))
     table.leader_ended(BASE + 1)
-    assert jobs_of(table.survey(snapshot_of(child._replace(ppid=1)))) == {2: 7}
+    # It has left for a session of its own since, and its parent is gone.
+    alone = child._replace(ppid=1, session=BASE + 78, pgrp=BASE + 78)
+    assert jobs_of(table.survey(snapshot_of(alone))) == {2: 7}
 
 
 def test_an_emptied_session_is_forgotten_before_a_stranger_takes_its_number() -> None:
