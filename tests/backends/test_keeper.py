@@ -635,9 +635,7 @@ def test_a_run_whose_keepers_keep_dying_refuses_its_jobs(run: LocalRun) -> None:
     assert f"keeper {MAX_KEEPER_RESTARTS + 1} of this run" in cause.message
 
 
-def test_close_waits_until_the_jobs_of_a_lost_keeper_are_gone(
-    run: LocalRun, hard: Marked
-) -> None:
+def test_close_waits_until_the_jobs_of_a_lost_keeper_are_gone(run: LocalRun, hard: Marked) -> None:
     """Sabotage: backends/local.py: self._closed.wait() -> pass"""
     number = run.launch((str(hard.path), "ignores-sigterm"), grace_s=0.4)
     hard.wait_for(3)
