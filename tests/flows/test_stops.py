@@ -73,9 +73,9 @@ def start(cli: CommandLine, hard: Marked, program: HardProgram, path: StopPath) 
         # Fails when the tree is complete, which the test says by making the file.
         jobs.append({"id": "fails", "command": "until [ -e go ]; do sleep 0.05; done; exit 1"})
     cli.write("hard.json", json.dumps({"name": "hard", "max_parallel": 3, "jobs": jobs}))
-    before = set(cli.runs.iterdir())
+    before = runs_in(cli)
     process = cli.start("jobs", "hard.json", "--offline", "-q", *path.options)
-    new = wait_for(lambda: set(cli.runs.iterdir()) - before, "the run directory")
+    new = wait_for(lambda: runs_in(cli) - before, "the run directory")
     run = RunOnDisk(new.pop())
     if path.name != "timeout":
         hard.wait_for(program.processes)
@@ -173,6 +173,11 @@ def test_a_kill_at_a_random_moment_leaves_no_orphan_and_the_next_start_works(
     expected = "crashed" if victim == "driver" else "cancelled"
     assert status_in_list(cli, run) == expected
     assert_consistent(run)
+
+
+def runs_in(cli: CommandLine) -> set[Path]:
+    """The run directories; a hidden folder is a run that is being made."""
+    return {path for path in cli.runs.iterdir() if not path.name.startswith(".")}
 
 
 def status_in_list(cli: CommandLine, run: RunOnDisk) -> str:
