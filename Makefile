@@ -27,6 +27,10 @@ FOR_RUN := $(VENV)/.ready-to-run
 FOR_WORK := $(VENV)/.ready-to-work
 
 TESTS ?= tests
+# Most tests wait for processes and servers: more of them than processors at a time.  Those of a
+# file stay together, since they share what the file has started.
+WORKERS ?= 3
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadfile
 PYTEST_OPTIONS ?=
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -42,7 +46,7 @@ run: $(FOR_RUN) ## Run the demo: compare astronomy libraries by a graph of real 
 
 .PHONY: test
 test: $(FOR_WORK) ## Run the tests (TESTS=tests/observers runs some of them).
-	@$(PY) -m pytest -m "not soak" $(PYTEST_OPTIONS) $(TESTS)
+	@$(PY) -m pytest -m "not soak" $(SIDE_BY_SIDE) $(PYTEST_OPTIONS) $(TESTS)
 
 .PHONY: check lint format-check types imports
 check: lint format-check types imports ## Lint, formatting, types, and the rule of the rooms.
