@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import click
-from backends.registry import backend_names, load_backend
 
+from backends.registry import backend_names, load_backend
 from flows.commands.options import places
 
 
