@@ -11,18 +11,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tasks.checkpoint.store import CheckpointStore
+from tasks.pipeline import Pipeline
+from tasks.pipeline_worker import Worker
+from tasks.sinks import JsonLinesSink
+from tasks.sources import Items, SourceRef
 from tasks.status import RunStatus
+from tasks.worker_config import WorkerConfig
+
+WORDS = [f"word{number}" for number in range(500)]
 
 FINGERPRINT = b"0123456789abcdef"
 """What each source says of itself: making it up is no part of what is measured."""
@@ -105,7 +114,55 @@ def durable(directory: Path, count: int) -> dict[str, float]:
     return {"seconds": seconds, "records_per_second": count / seconds}
 
 
-STEPS = {"fill": fill, "compact": compact, "scan": scan, "durable": durable}
+def text_of(source: str) -> str:
+    """Return the text of a small source: two pages, 7 KB."""
+    rng = random.Random(source)
+    return " ".join(rng.choice(WORDS) for _ in range(1_000))
+
+
+def count_words(item: dict[str, str]) -> dict[str, object]:
+    """Do what a small stage does: look at every word."""
+    counts: dict[str, int] = {}
+    for word in item["text"].split():
+        counts[word] = counts.get(word, 0) + 1
+    return {
+        "source": item["source"],
+        "words": counts,
+        "digest": sha256(item["text"].encode()).hexdigest(),
+    }
+
+
+class Pages(Items):
+    """Small sources that are made when they are read."""
+
+    def read(self, ref: SourceRef) -> list[dict[str, str]]:
+        """Make the page."""
+        return [{"source": ref.name, "text": text_of(ref.name)}]
+
+
+def pipeline(directory: Path, count: int, checkpointed: int) -> dict[str, float]:
+    """Run a pipeline of small sources, each with a file of its own, with a checkpoint or not."""
+    work = Pipeline(
+        Pages([f"page {number}" for number in range(count)], ids=str),
+        [count_words],
+        JsonLinesSink(directory / f"out-{checkpointed}"),
+    )
+    started = time.perf_counter()
+    if checkpointed:
+        store = directory / "store"
+        with CheckpointStore(store) as opened:
+            generation = opened.begin("pipeline", base=0, facts=work.facts())
+            config = WorkerConfig("", checkpoint=str(store), generation=generation.number, base=0)
+            counts = Worker(work, config).run()
+            generation.end(RunStatus.COMPLETED)
+    else:
+        counts = Worker(work, WorkerConfig("")).run()
+    if counts.sources["done"] != count:
+        raise SystemExit(f"{count - counts.sources['done']} sources failed")
+    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time()}
+
+
+STEPS = {"fill": fill, "compact": compact, "scan": scan, "durable": durable, "pipeline": pipeline}
 
 
 def step(name: str, directory: Path, *numbers: int) -> dict[str, float]:
@@ -133,6 +190,28 @@ def report(count: int, parent: Path) -> None:
         shutil.rmtree(many)
         rate = step("durable", fast, min(count, 1_000_000))["records_per_second"]
         print(f"durable completions in groups: {rate:,.0f}/s")
+        report_pipeline(Path(folder), min(count // 10, 100_000))
+
+
+def report_pipeline(folder: Path, count: int) -> None:
+    """Run the same pipeline without and with a checkpoint, in turns; compare the best of each."""
+    taken: dict[int, list[dict[str, float]]] = {0: [], 1: []}
+    for _ in range(3):
+        for checkpointed in (0, 1):
+            place = folder / "pipeline"
+            place.mkdir()
+            taken[checkpointed].append(step("pipeline", place, count, checkpointed))
+            shutil.rmtree(place)
+    print(f"pipeline of {count:,} small sources, with a checkpoint:", end=" ")
+    for what, unit in (("seconds", "s"), ("cpu_seconds", "s of processor time")):
+        without, with_it = (min(figures[what] for figures in taken[kind]) for kind in (0, 1))
+        change = 100 * (with_it / without - 1)
+        each_us = 1e6 * (with_it - without) / count
+        print(
+            f"{without:.2f} -> {with_it:.2f} {unit} ({change:+.1f} %, {each_us:.0f} µs each)",
+            end="; ",
+        )
+    print()
 
 
 def show(what: str, figures: dict[str, float], beside: float | None = None) -> None:

@@ -59,7 +59,7 @@ def _syncfs() -> Any:
 
 
 def _sync_whole(paths: Collection[str], flush: Any) -> None:
-    folders = {os.path.dirname(path) or "." for path in paths}  # noqa: PTH120 - hot
+    folders = {path.rpartition("/")[0] or "." for path in paths}
     done = set()
     for folder in folders:
         device = os.stat(folder).st_dev  # noqa: PTH116 - hot

@@ -106,6 +106,10 @@ def key_of(source: str) -> bytes:
     return b"h" + name[:_NAME_KEPT] + blake2b(name, digest_size=16).digest()
 
 
+_as_text = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
+
+
 def detail_of(
     source: str,
     outputs: Sequence[Output] = (),
@@ -113,16 +117,20 @@ def detail_of(
     reason: str = "",
 ) -> bytes:
     """Return the JSON part of a value; empty where there is nothing to say."""
-    detail: dict[str, Any] = {}
+    parts: list[str] = []
     if len(source) > _LONGEST_NAME // 4 and key_of(source)[:1] == b"h":
-        detail["source"] = source
+        parts.append(f'"source":{_quoted(source)}')
     if outputs:
-        detail["outputs"] = outputs
+        # Put together by hand: this is done for every source, and is five times as fast.
+        listed = ",".join(
+            f'[{_quoted(path)},{size},{mtime},"{digest}"]' for path, size, mtime, digest in outputs
+        )
+        parts.append(f'"outputs":[{listed}]')
     if fields:
-        detail["fields"] = fields
+        parts.append(f'"fields":{_as_text(fields)}')
     if reason:
-        detail["reason"] = reason
-    return json.dumps(detail, separators=(",", ":")).encode("ascii") if detail else b""
+        parts.append(f'"reason":{_quoted(reason)}')
+    return f"{{{','.join(parts)}}}".encode("ascii") if parts else b""
 
 
 def encode(

@@ -30,6 +30,12 @@ from tasks.process_identity import ProcessIdentity, host_name
 
 GROUP_S = 0.05
 GROUP_RECORDS = 1_000
+_REST_SHARE = 15
+_LONGEST_REST_S = 1.0
+"""Between commits that take long (small files by the hundred on a busy disk) the thread rests so
+many times as long as the last one took, so that being durable costs a few percent and no more.
+Nobody who waits is made to wait longer."""
+
 _BLOCK = 5_000
 _MOST_WAITING = 100_000
 """Records that wait for their commit; who brings more waits with them."""
@@ -120,6 +126,7 @@ class CheckpointWriter:
         self._changed = threading.Condition()
         self._unpublished = False
         self._publish_wanted = False
+        self._rest_until = 0.0
         self._published_at = time.monotonic()
         try:
             self._owner = Ownership(place.live_file)
@@ -198,9 +205,18 @@ class CheckpointWriter:
 
     def _wait_for_room(self) -> None:
         self._check()
-        while self._accepted - self._durable >= _MOST_WAITING:
-            self._changed.wait()
-            self._check()
+        if self._accepted - self._durable >= _MOST_WAITING:
+            self._wait_until(lambda: self._accepted - self._durable < _MOST_WAITING)
+
+    def _wait_until(self, condition: Callable[[], bool]) -> None:
+        self._waiting += 1
+        self._changed.notify_all()
+        try:
+            while not condition():
+                self._changed.wait()
+                self._check()
+        finally:
+            self._waiting -= 1
 
     def _accept(self, before: int) -> None:
         """Count what was put behind the first ``before`` records of the group."""
@@ -217,24 +233,14 @@ class CheckpointWriter:
         with self._changed:
             self._check()
             target = self._accepted
-            self._waiting += 1
-            self._changed.notify_all()
-            try:
-                while self._durable < target:
-                    self._changed.wait()
-                    self._check()
-            finally:
-                self._waiting -= 1
+            self._wait_until(lambda: self._durable >= target)
 
     def publish(self) -> None:
         """Return when everything taken so far can be read on other hosts; raises as ``flush``."""
         self.flush()
         with self._changed:
             self._publish_wanted = True
-            self._changed.notify_all()
-            while self._publish_wanted:
-                self._changed.wait()
-                self._check()
+            self._wait_until(lambda: not self._publish_wanted)
 
     @property
     def durable(self) -> int:
@@ -336,14 +342,17 @@ class CheckpointWriter:
         if self._publish_wanted and not self._closing:
             return 0.0
         if group.puts:
-            if len(group.puts) >= self._group_records or self._waiting or self._closing:
+            if self._waiting or self._closing:
                 return 0.0
-            due.append(group.since + self._group_s - now)
+            is_full = len(group.puts) >= self._group_records
+            left_s = 0.0 if is_full else group.since + self._group_s - now
+            due.append(max(left_s, self._rest_until - now))
         if self._unpublished and not self._closing:
             due.append(self._published_at + self._publish_every_s - now)
         return min(due, default=None)
 
     def _commit(self, group: _Group) -> None:
+        started = time.monotonic()
         sync_paths(_unique(group.unsynced))
         sequence = self._sequence + 1
         if group.withdrawn:
@@ -352,6 +361,8 @@ class CheckpointWriter:
         header = Header(self.place.stem, sequence)
         self.environment.write([*group.puts, header.item()])
         self._sequence = sequence
+        ended = time.monotonic()
+        self._rest_until = ended + min(_LONGEST_REST_S, _REST_SHARE * (ended - started))
         self._unpublished = self.place.publishes
 
     def _publish_if_due(self) -> bool:
