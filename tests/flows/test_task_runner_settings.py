@@ -363,7 +363,8 @@ def test_jobs_of_a_paused_flow_run_on(bench: FlowBench, tmp_path: Path) -> None:
         (tmp_path / "paused").touch()
 
     def resume() -> None:
-        bench.server.client.post(f"/flow_runs/{bench.flow_run_id()}/resume").raise_for_status()
+        path = f"/flow_runs/{bench.flow_run_id()}/resume"
+        wait_until(lambda: bench.server.client.post(path).json()["status"] == "ACCEPT")
 
     assert paused()
     assert bench.state() == ("COMPLETED", "Completed")
