@@ -82,13 +82,17 @@ def test_a_zombie_is_dead_and_a_vanished_process_is_none() -> None:
 
 def test_a_process_whose_first_thread_ended_is_alive(hard: Marked) -> None:
     """Sabotage: backends/process_tree.py: or self.threads > 1 -> or False"""
-    with subprocess.Popen([hard.path, "headless"], start_new_session=True) as process:
-        found = wait_for(
-            lambda: one if (one := read_process(process.pid)) and one.state == "Z" else None,
-            "its first thread has ended",
-        )
-        assert found.is_alive
-        hard.end()
+    with subprocess.Popen(
+        [hard.path, "headless"], start_new_session=True, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            found = wait_for(
+                lambda: one if (one := read_process(process.pid)) and one.state == "Z" else None,
+                "its first thread has ended",
+            )
+        finally:
+            hard.end()
+    assert found.is_alive
 
 
 def test_a_snapshot_holds_everybody() -> None:
