@@ -78,6 +78,8 @@ class _Attempt:
         with self._lock:
             if self._grace_s is None:
                 self._cause = cause
+            else:
+                grace_s = min(grace_s, self._grace_s)
             self._grace_s = grace_s
         self._end_it()
 
