@@ -1,12 +1,19 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support import graph_driver
+from support.checkpoint_process import environment
 from support.small_graph import SmallGraph, job
 
+from tasks.checkpoint.record import Outcome
 from tasks.checkpoint.store import CheckpointStore
 from tasks.content_hashes import ContentHashes
 from tasks.resume import Planner
@@ -426,3 +433,72 @@ def test_a_damaged_line_of_the_cache_costs_one_reading(tmp_path, monkeypatch, da
     second = ContentHashes(tmp_path)
     assert second.digest(path) == digest
     assert second.files_read == 1
+
+
+# -- killed again and again -----------------------------------------------------------------------
+
+
+def write_inputs(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for leaf in range(16):
+        (folder / f"{leaf}.txt").write_text(f"text of leaf {leaf}\n" * (leaf + 1))
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    kinds = ("*.out", "*.joined", "sum")
+    return {path.name: path.read_bytes() for kind in kinds for path in folder.glob(kind)}
+
+
+def done_jobs(store: Path) -> set[str]:
+    with CheckpointStore(store) as opened:
+        return {r.source for r in opened.records() if r.outcome is Outcome.DONE}
+
+
+def converge(folder: Path, store: Path, rng: random.Random, kills: int) -> None:
+    """Kill the driver with all that it started at random moments, and start it again at once."""
+    command = [sys.executable, graph_driver.__file__, folder, store]
+    for _ in range(kills):
+        with CheckpointStore(store) as opened:
+            fresh = not opened.interrupted()
+        before = set() if fresh else done_jobs(store)
+        ran = folder / "ran"
+        ran.unlink(missing_ok=True)
+        driver = subprocess.Popen(command, env=environment(), start_new_session=True)
+        try:
+            driver.wait(timeout=rng.uniform(0.05, 1.2))  # the moment itself is what is random
+        except subprocess.TimeoutExpired:
+            os.killpg(driver.pid, signal.SIGKILL)
+            driver.wait()
+        again = before & set(ran.read_text().split() if ran.exists() else ())
+        assert not again, f"{again} ran again though they were done"
+    subprocess.run(command, env=environment(), check=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed") / "graph"
+    write_inputs(folder)
+    graph_driver.graph(folder, folder.parent / "checkpoint").run("auto")
+    return results(folder)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", range(2))
+def test_a_graph_killed_at_random_moments_converges_to_an_undisturbed_run(
+    tmp_path, undisturbed, seed
+):
+    """Sabotage: record a job before it has ended."""
+    folder = tmp_path / "graph"
+    write_inputs(folder)
+    converge(folder, tmp_path / "checkpoint", random.Random(seed), 10)
+    assert results(folder) == undisturbed
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_convergence_of_graphs_at_full_size(tmp_path, undisturbed, seed):
+    folder = tmp_path / "graph"
+    write_inputs(folder)
+    converge(folder, tmp_path / "checkpoint", random.Random(seed), 20)
+    assert results(folder) == undisturbed
