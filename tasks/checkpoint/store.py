@@ -122,8 +122,9 @@ class CheckpointStore:
     def lookup_many(self, sources: Iterable[str]) -> Iterator[Record | None]:
         """Yield for each source, in order, its newest record; ``None`` where there is none.
 
-        A source that was withdrawn since has a record that says so.  Memory does not grow with
-        the number of sources.
+        A source that was withdrawn since has a record that says so.  Files that writers of other
+        processes have made since the first look are seen after ``refresh``.  Memory does not grow
+        with the number of sources.
         """
         return self._open_view().lookup(sources)
 
@@ -197,6 +198,11 @@ class CheckpointStore:
                 entries = self._files[path.name].entries() - 1  # the header is no record
                 size = path.stat().st_size
                 yield StoreFileSummary(path.name, FileState.LIVE.value, entries, size)
+
+    def refresh(self) -> None:
+        """Look at the directory again: files of writers that were opened elsewhere since."""
+        with self._lock:
+            self._view = None
 
     def _open_view(self) -> View:
         self._check_process()
