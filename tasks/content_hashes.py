@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -128,8 +127,3 @@ def _whole_lines(content: bytes) -> list[bytes]:
 def _entry(text: bytes) -> tuple[str, tuple[FileStamp, str]]:
     name, digest, *stamp = json.loads(text)
     return name, (FileStamp(*stamp), digest)
-
-
-def changed_names(before: Mapping[str, FileStamp], after: Mapping[str, FileStamp]) -> list[str]:
-    """Return the files that differ between two looks, those that came or went included."""
-    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))

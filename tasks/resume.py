@@ -101,8 +101,9 @@ class Planner:
     def __init__(self, store: CheckpointStore, mode: ResumeMode, folder: Path) -> None:
         self._store = store
         self._mode = mode
-        self._hashes = ContentHashes(store.directory)
-        self._fingerprints = Fingerprints(folder, self._hashes)
+        self.hashes = ContentHashes(store.directory)
+        """What is known of contents by now; whoever records goes on with it, and saves it."""
+        self._fingerprints = Fingerprints(folder, self.hashes)
         self._afresh = ""
         self._started = time.monotonic()
 
@@ -124,10 +125,6 @@ class Planner:
             if decision.runs and record is not None:
                 plan.recorded[job.id] = record
         return plan
-
-    def save_hashes(self) -> None:
-        """Keep the digests of files that were read; the store's directory must be there."""
-        self._hashes.save()
 
     def _why_afresh(self, plan: ResumePlan) -> str:
         if plan.base is not None:
@@ -167,7 +164,7 @@ class Planner:
             return Decision(True, words, name)
         cwd = self._fingerprints.working_directory(job)
         if job.outputs:
-            words = changed_output(job, record.outputs, cwd, self._hashes)
+            words = changed_output(job, record.outputs, cwd, self.hashes)
             if words:
                 return Decision(True, words, "outputs")
         plan.fingerprints[job.id] = fingerprint.digest

@@ -14,8 +14,8 @@ from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
-from tasks.checkpoint.durable import disk_errors, in_words, remove_quietly
-from tasks.checkpoint.environment import Environment, lock_file, open_to_read
+from tasks.checkpoint.durable import disk_errors
+from tasks.checkpoint.environment import Environment, open_to_read
 from tasks.checkpoint.errors import CheckpointBusyError, CheckpointError
 from tasks.checkpoint.file_systems import answer_within, local_directory_for
 from tasks.checkpoint.generations import (
@@ -27,17 +27,21 @@ from tasks.checkpoint.generations import (
     missing_shards,
 )
 from tasks.checkpoint.header import Header
+from tasks.checkpoint.healing import (
+    adopt_local_files,
+    free_stem,
+    heal,
+    mark_reset,
+    next_number,
+    withdraw_apart,
+)
 from tasks.checkpoint.inspection import FileState, Inspection, inspect, store_files
-from tasks.checkpoint.merging import tidy, write_sealed
-from tasks.checkpoint.owner import has_live_owner, is_mine, owner_file, owner_in_words
-from tasks.checkpoint.publishing import publish_file
-from tasks.checkpoint.record import Outcome, Record, encode, key_of
-from tasks.checkpoint.seal import seal_file
+from tasks.checkpoint.owner import has_live_owner, is_mine, owner_in_words
+from tasks.checkpoint.record import Outcome, Record
 from tasks.checkpoint.settings import StoreSettings
 from tasks.checkpoint.summary import StoreFileSummary, StoreSummary
 from tasks.checkpoint.view import Entry, Holds, View
-from tasks.checkpoint.withdrawn_log import Withdrawal, append, log_of
-from tasks.checkpoint.writer import CheckpointWriter, WriterPlace, own_stem
+from tasks.checkpoint.writer import CheckpointWriter, WriterPlace
 from tasks.errors import HoldfastError, UnknownError
 from tasks.status import RunStatus
 
@@ -274,9 +278,9 @@ class CheckpointStore:
         with self._locked():
             self._view = None
             generations = self.generations()
-            self._adopt_local_files()
+            adopt_local_files(self.directory, self._live_directory(), self._say)
             inspection = self._heal(generations)
-            number = _next_number(generations, inspection)
+            number = next_number(generations, inspection)
             mark = Mark(
                 number,
                 run=run,
@@ -304,7 +308,7 @@ class CheckpointStore:
         self._check_process()
         self._probe()
         live = self._live_directory()
-        place = WriterPlace(self.directory, live, self._free_stem(live, stem))
+        place = WriterPlace(self.directory, live, free_stem((live, self.directory), stem))
         writer = CheckpointWriter(
             place,
             generation,
@@ -318,24 +322,6 @@ class CheckpointStore:
                 self._files[place.shared_file.name] = environment
                 self._view.add_live(environment)
         return writer
-
-    def _free_stem(self, live: Path, wanted: str | None = None) -> str:
-        """Return a name that no file has; one that was asked for may have a live owner."""
-        stem = first = wanted if wanted is not None else own_stem()
-        number = 1
-        while self._is_used(live, stem):
-            if wanted is not None and has_live_owner(live / f"{stem}.mdb"):
-                break
-            number += 1
-            stem = f"{first}-{number}"
-        return stem
-
-    def _is_used(self, live: Path, stem: str) -> bool:
-        return any(
-            path.exists()
-            for directory in {live, self.directory}
-            for path in (directory / f"{stem}.mdb", directory / f"{stem}.withdrawn")
-        )
 
     def _end(self, number: int, status: RunStatus, counts: Mapping[str, int]) -> None:
         with self._locked():
@@ -352,22 +338,18 @@ class CheckpointStore:
         with self._locked():
             self._refuse_while_written()
             generations = self.generations()
-            number = _next_number(generations, inspect(self.directory))
+            number = next_number(generations, inspect(self.directory))
             if sources is None:
                 count = sum(1 for _ in self._opened(generations.floor).records())
-                self._mark_reset(generations, number, RESET_ALL)
+                mark_reset(generations, number, RESET_ALL)
             else:
                 wanted = list(dict.fromkeys(sources))
                 count = len(wanted)
-                self._withdraw(self._known_only(wanted, generations.floor), number)
-                self._mark_reset(generations, number, RESET)
+                withdraw_apart(self.directory, self._known_only(wanted, generations.floor), number)
+                mark_reset(generations, number, RESET)
             self._view = None
             self._heal(generations)
         return count
-
-    def _mark_reset(self, generations: Generations, number: int, kind: str) -> None:
-        generations.start(Mark(number, "checkpoint reset", time.time(), number, kind=kind))
-        generations.end(number, RunStatus.COMPLETED.value, {})
 
     def _known_only(self, sources: list[str], floor: int) -> list[str]:
         found = self._opened(floor).lookup(sources)
@@ -380,14 +362,6 @@ class CheckpointStore:
             )
         return sources
 
-    def _withdraw(self, sources: list[str], generation: int) -> None:
-        target = self.directory / f"{self._free_stem(self.directory)}-reset.mdb"
-        items = sorted((key_of(name), name) for name in sources)
-        append(log_of(target), (Withdrawal(key, generation, 0) for key, _ in items))
-        write_sealed(
-            target, ((key, encode(key, Outcome.WITHDRAWN, generation)) for key, _ in items)
-        )
-
     def _refuse_while_written(self) -> None:
         for path in store_files(self.directory):
             if has_live_owner(path):
@@ -396,42 +370,11 @@ class CheckpointStore:
                     "wait until the run ends, or cancel it"
                 )
 
-    # -- healing ---------------------------------------------------------------------------
+    # -- what both need --------------------------------------------------------------------
 
     def _heal(self, generations: Generations) -> Inspection:
-        """Merge, seal and set aside under the lock; returns what was found."""
         self._close_files()
-        inspection = inspect(self.directory)
-        for message in inspection.messages:
-            self._say(message)
-        if inspection.nothing_counts:
-            number = _next_number(generations, inspection)
-            self._mark_reset(generations, number, RESET_ALL)
-        shared = self._live_directory() != self.directory
-        stem = f"{self._free_stem(self.directory)}-merged-{generations.newest}"
-        try:
-            tidy(self.directory, stem, inspection, generations.floor, shared=shared)
-        except HoldfastError:
-            raise
-        except Exception as error:
-            raise in_words(self.directory, "merging files", error) from error
-        return inspection
-
-    def _adopt_local_files(self) -> None:
-        """Publish what dead writers of this host left on its own disk."""
-        live = self._live_directory()
-        if live == self.directory:
-            return
-        left = [path for path in store_files(live) if not has_live_owner(path)]
-        found = inspect(live) if left else Inspection()
-        for message in found.messages:
-            self._say(message)
-        for file in found.files:
-            if file.path in left and file.contents.entries:
-                seal_file(file.path, file.contents)
-                publish_file(file.path, self.directory / file.path.name)
-        for path in left:
-            remove_quietly(path, owner_file(path), lock_file(path))
+        return heal(self.directory, self._live_directory(), generations, self._say)
 
     def _say(self, message: str) -> None:
         if message not in self.messages:
@@ -490,9 +433,3 @@ class CheckpointStore:
                     yield
             finally:
                 lock.release()
-
-
-def _next_number(generations: Generations, inspection: Inspection) -> int:
-    """Return a number above all that any file knows, also where the marks are damaged."""
-    known = [file.contents.highest for file in inspection.files]
-    return max([generations.newest, *known, *inspection.withdrawn.values()]) + 1

@@ -12,7 +12,7 @@ key (u16), key; little-endian.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
@@ -76,15 +76,3 @@ def read(log: Path, *, torn_end: bool) -> Iterator[Withdrawal]:
                     return
                 raise DamagedLogError(f'"{log.name}" is damaged')
             yield Withdrawal(key, generation, sequence)
-
-
-def carry_over(logs: Sequence[Path], target: Path, more: Iterable[Withdrawal]) -> None:
-    """Write one log with the entries of several, for the file that replaces theirs."""
-
-    def entries() -> Iterator[Withdrawal]:
-        for log in logs:
-            for entry in read(log, torn_end=True):
-                yield entry._replace(sequence=0)
-        yield from more
-
-    append(target, entries())

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.checkpoint.store import CheckpointStore
-from tasks.content_hashes import ContentHashes
 from tasks.graph import topological_order
 from tasks.resume import Planner, ResumeMode, ResumePlan
 from tasks.resume_recorder import ResumeRecorder
@@ -62,7 +61,7 @@ class SmallGraph:
                 generation.writer(),
                 plan,
                 self.folder,
-                hashes=ContentHashes(store.directory),
+                hashes=planner.hashes,
                 aside=lambda name: self.store / "aside" / name,
             )
             status = RunStatus.COMPLETED

@@ -364,7 +364,7 @@ def test_jobs_that_share_their_inputs_read_them_once(tmp_path):
     with CheckpointStore(graph.store) as store:
         planner = Planner(store, "always", folder)
         assert dict(planner.plan(graph.jobs).counts) == {"run": 0, "skip": 40}
-        assert planner._hashes.files_read <= 60
+        assert planner.hashes.files_read <= 60
 
 
 def test_a_record_of_a_job_names_each_of_its_few_inputs(graph):
